@@ -1,0 +1,72 @@
+package pipeline
+
+import "time"
+
+// Header is one record header.
+type Header struct {
+	Key   string
+	Value []byte
+}
+
+// Record is one encoded Kafka record. Its slices point into the batch's arena.
+type Record struct {
+	Topic string
+	// Partition is the one that the configuration chose, or -1: the sink then
+	// computes it from the key.
+	Partition int32
+	// Key and Value are nil for a null key and for a tombstone.
+	Key, Value []byte
+	Headers    []Header
+	// ID is the event's identity as text; it goes into the digests by which
+	// the sink is verified. It need not appear in the record.
+	ID []byte
+	// Timestamp is in milliseconds since the epoch, or 0 for the produce time.
+	Timestamp int64
+}
+
+// Batch collects encoded records until it is sealed. One arena holds all the
+// bytes; Transformers append to it. A Batch is reused after delivery.
+type Batch struct {
+	Records []Record
+	// Arena is where records' bytes are appended. When an append moves it,
+	// records made before keep the old memory, so slices stay valid.
+	Arena []byte
+	// HeaderArena is the same for headers.
+	HeaderArena []Header
+	// Begins and Ends say whether the batch begins and ends between two
+	// source transactions. Only a source transaction larger than a batch
+	// gives batches where one of them is false; all of those are delivered in
+	// one Kafka transaction.
+	Begins, Ends bool
+	// End is the position after the batch; valid when Ends.
+	End Position
+	// Txs counts the source transactions that end in the batch.
+	Txs int
+	// Created is when the first segment was added.
+	Created time.Time
+	// size counts the bytes appended since Reset: the arena may have moved.
+	size int
+}
+
+// Reset empties b for reuse, keeping its memory.
+func (b *Batch) Reset() {
+	clear(b.Records)
+	b.Records = b.Records[:0]
+	b.Arena = b.Arena[:0]
+	clear(b.HeaderArena)
+	b.HeaderArena = b.HeaderArena[:0]
+	b.Begins, b.Ends = false, false
+	b.End = Position{}
+	b.Txs = 0
+	b.Created = time.Time{}
+	b.size = 0
+}
+
+// Add appends a record whose bytes already stand in the arena.
+func (b *Batch) Add(r Record) {
+	b.Records = append(b.Records, r)
+	b.size += len(r.Key) + len(r.Value)
+}
+
+// Size returns the bytes of all keys and values in the batch.
+func (b *Batch) Size() int { return b.size }

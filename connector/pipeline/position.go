@@ -1,0 +1,132 @@
+package pipeline
+
+import (
+	"encoding/hex"
+	"strconv"
+	"time"
+)
+
+// Flavor is the kind of server.
+type Flavor string
+
+// The flavors.
+const (
+	MySQL   Flavor = "mysql"
+	MariaDB Flavor = "mariadb"
+)
+
+// GTID identifies one source transaction. MySQL: UUID, optional Tag and
+// Number. MariaDB: Domain, Server and Number. The zero GTID means that the
+// server gives none.
+type GTID struct {
+	Flavor Flavor
+	UUID   [16]byte
+	Tag    string
+	Domain uint32
+	Server uint32
+	Number uint64
+}
+
+// IsZero reports whether there is no GTID.
+func (g GTID) IsZero() bool { return g.Number == 0 }
+
+// AppendText appends the server's own notation: uuid:number, uuid:tag:number
+// or domain-server-number; nothing for the zero GTID.
+func (g GTID) AppendText(dst []byte) []byte {
+	if g.IsZero() {
+		return dst
+	}
+	if g.Flavor == MariaDB {
+		dst = strconv.AppendUint(dst, uint64(g.Domain), 10)
+		dst = append(dst, '-')
+		dst = strconv.AppendUint(dst, uint64(g.Server), 10)
+		dst = append(dst, '-')
+		return strconv.AppendUint(dst, g.Number, 10)
+	}
+	for i, part := range [...][]byte{g.UUID[:4], g.UUID[4:6], g.UUID[6:8], g.UUID[8:10], g.UUID[10:]} {
+		if i > 0 {
+			dst = append(dst, '-')
+		}
+		dst = hex.AppendEncode(dst, part)
+	}
+	dst = append(dst, ':')
+	if g.Tag != "" {
+		dst = append(append(dst, g.Tag...), ':')
+	}
+	return strconv.AppendUint(dst, g.Number, 10)
+}
+
+// String returns the text of AppendText.
+func (g GTID) String() string { return string(g.AppendText(nil)) }
+
+// Tx describes one source transaction that has rows in a segment.
+type Tx struct {
+	GTID GTID
+	// CommitTime is when the transaction was first committed, on the server
+	// where it originated, in microseconds since the epoch. MariaDB logs whole
+	// seconds.
+	CommitTime int64
+	// File and StartPos say where its event group begins in this server's log.
+	File     string
+	StartPos uint64
+	// Rows counts the captured row images read of it so far, in all segments.
+	Rows int
+}
+
+// LastTx is what a checkpoint remembers of the last transaction that it
+// covers, so that a restart can prove that the server's history is the one it
+// left (the overlap check).
+type LastTx struct {
+	GTID string `json:"gtid,omitempty"`
+	// PrevGTID is MariaDB's GTID before this one in the same domain.
+	PrevGTID string `json:"prev_gtid,omitempty"`
+	File     string `json:"file,omitempty"`
+	StartPos uint64 `json:"start_pos,omitempty"`
+	// CommitTime is in microseconds since the epoch.
+	CommitTime int64 `json:"commit_us,omitempty"`
+	// Rows counts the captured row images.
+	Rows int `json:"rows"`
+}
+
+// Position is a place between two transactions of a server's binary log.
+// Everything before it has been read; it exists only at transaction ends.
+type Position struct {
+	Flavor Flavor
+	// GTID is the set of everything before: an executed set in MySQL's
+	// notation, one GTID per domain in MariaDB's. Empty without GTIDs.
+	GTID string
+	// File and Pos are valid only on the server with ServerUUID (MySQL) or
+	// ServerID (MariaDB).
+	File          string
+	Pos           uint64
+	ServerUUID    string
+	ServerID      uint32
+	ServerVersion string
+	// Last is the last transaction before the position that had captured
+	// rows or, where none had yet, the last one of all; nil before the first.
+	Last *LastTx
+	// CommitTime is the commit time of the last transaction read, captured or
+	// not, and ReadTime when it was read; zero before the first.
+	CommitTime, ReadTime time.Time
+}
+
+// IsZero reports whether p says nowhere.
+func (p Position) IsZero() bool { return p.GTID == "" && p.File == "" }
+
+// Same reports whether p and q are the same place.
+func (p Position) Same(q Position) bool {
+	return p.GTID == q.GTID && p.File == q.File && p.Pos == q.Pos
+}
+
+// String returns the position for people: the GTID set, and file:pos.
+func (p Position) String() string {
+	at := p.File + ":" + strconv.FormatUint(p.Pos, 10)
+	switch {
+	case p.GTID == "":
+		return at
+	case p.File == "":
+		return p.GTID
+	default:
+		return p.GTID + " (" + at + ")"
+	}
+}
