@@ -1,0 +1,222 @@
+package schemas_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/linkedin/goavro/v2"
+
+	"millrace/connector/pipeline"
+	"millrace/schemas"
+)
+
+func TestEmbeddedCatalogue(t *testing.T) {
+	c, err := schemas.Embedded()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var have []string
+	for _, a := range c.Aggregates() {
+		for _, e := range a.Events {
+			have = append(have, a.Name+"/"+e.Type+"="+e.Name)
+			if _, err := goavro.NewCodec(e.Text); err != nil {
+				t.Errorf("%s is no Avro schema: %v", e.File, err)
+			}
+		}
+	}
+	want := "customer/CustomerRegistered=shop.customer.CustomerRegistered " +
+		"order/OrderCancelled=shop.order.OrderCancelled order/OrderPaid=shop.order.OrderPaid " +
+		"order/OrderPlaced=shop.order.OrderPlaced order/OrderShipped=shop.order.OrderShipped"
+	if got := strings.Join(have, " "); got != want {
+		t.Errorf("have %s\nwant %s", got, want)
+	}
+}
+
+// The envelope's text is registered, so it may change only on purpose: set
+// UPDATE_GOLDEN after reading the difference.
+func TestEnvelopeGolden(t *testing.T) {
+	c, err := schemas.Embedded()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, aggregate := range []string{"order", "customer", "without-folder"} {
+		text, err := c.Envelope(aggregate, "shop.events")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := goavro.NewCodec(text); err != nil {
+			t.Errorf("%s: no Avro schema: %v", aggregate, err)
+		}
+		file := filepath.Join("testdata", aggregate+".envelope.json")
+		if os.Getenv("UPDATE_GOLDEN") != "" {
+			if err := os.WriteFile(file, []byte(text+"\n"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text+"\n" != string(want) {
+			t.Errorf("%s: have %s\nwant %s", aggregate, text, want)
+		}
+	}
+}
+
+func TestEnvelopeName(t *testing.T) {
+	for in, want := range map[string]string{
+		"order": "OrderEnvelope", "order-line": "OrderLineEnvelope", "Order": "OrderEnvelope",
+		"order_line": "Order_lineEnvelope", "shop.order.v1": "ShopOrderV1Envelope",
+		"3d-model": "_3dModelEnvelope", "größe": "Gru00f6u00dfEEnvelope", "": "Envelope",
+	} {
+		if got := schemas.EnvelopeName(in); got != want {
+			t.Errorf("%q: have %s, want %s", in, got, want)
+		}
+	}
+}
+
+func TestLoadFolders(t *testing.T) {
+	c, err := schemas.Load(fstest.MapFS{
+		"order/OrderPlaced.avsc": file(`{"type":"record","name":"OrderPlaced","namespace":"a","millrace.retired":true,
+			"fields":[{"name":"x","type":"long","millrace.columns":["old","new"]}]}`),
+		"order/order.moved.avsc":  file(`{"type":"record","name":"Moved","namespace":"a","fields":[]}`),
+		"order/README.md":         file(`not a schema`),
+		"empty/.gitkeep":          file(``),
+		"..data/order/Other.avsc": file(`not read`),
+		"catalog.go":              file(`not a schema either`),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(c.Aggregates()); n != 2 || c.Aggregates()[0].Name != "empty" {
+		t.Fatalf("have %+v", c.Aggregates())
+	}
+	order, known := c.Aggregate("order")
+	if !known || len(order.Events) != 2 || !order.Events[0].Retired || order.Events[1].Type != "order.moved" {
+		t.Errorf("have %+v", order)
+	}
+	if want := `{"type":"record","name":"OrderPlaced","namespace":"a","fields":[{"name":"x","type":"long"}]}`; order.Events[0].Text != want {
+		t.Errorf("have %s\nwant %s", order.Events[0].Text, want)
+	}
+	if _, known := c.Aggregate("customer"); known {
+		t.Error("an aggregate without a folder is known")
+	}
+}
+
+func TestLoadProblems(t *testing.T) {
+	const good = `{"type":"record","name":"Good","namespace":"a","fields":[]}`
+	cases := map[string]struct {
+		files fstest.MapFS
+		want  string
+	}{
+		"syntax": {
+			fstest.MapFS{"o/A.avsc": file("{\n\"type\": \"record\",\n\"name\" \"A\"}")},
+			`o/A.avsc:3: not JSON: invalid character '"' after object key`,
+		},
+		"cut off": {
+			fstest.MapFS{"o/A.avsc": file("{\n\"type\":")}, "o/A.avsc:2: the file ends in the middle of a JSON value",
+		},
+		"two values": {
+			fstest.MapFS{"o/Good.avsc": file(good + "\n{}")}, "o/Good.avsc:2: text after the end of the schema",
+		},
+		"double member": {
+			fstest.MapFS{"o/A.avsc": file("{\"type\":\"record\",\n\"type\":\"enum\"}")}, `o/A.avsc:2: the name "type" stands twice in one object`,
+		},
+		"no namespace": {
+			fstest.MapFS{"o/A.avsc": file(`{"type":"record","name":"A","fields":[]}`)}, "o/A.avsc:1: A has no namespace",
+		},
+		"other name": {
+			fstest.MapFS{"o/A.avsc": file(good)}, "o/A.avsc:1: the record is named Good: name it as its file, A",
+		},
+		"not a record": {
+			fstest.MapFS{"o/A.avsc": file(`{"type":"enum","name":"A","namespace":"a","symbols":["X"]}`)}, "o/A.avsc:1: an event is a record",
+		},
+		"unknown type": {
+			fstest.MapFS{"o/A.avsc": file("{\"type\":\"record\",\"name\":\"A\",\"namespace\":\"a\",\"fields\":[\n{\"name\":\"m\",\n\"type\":\"Money\"}]}")},
+			`o/A.avsc:3: unknown type "Money": declare a.Money`,
+		},
+		"bad field name": {
+			fstest.MapFS{"o/A.avsc": file("{\"type\":\"record\",\"name\":\"A\",\"namespace\":\"a\",\"fields\":[\n{\"name\":\"m-n\",\"type\":\"int\"}]}")},
+			"o/A.avsc:2: a field's name is made of letters",
+		},
+		"defined twice in the union": {
+			fstest.MapFS{
+				"o/A.avsc": file(`{"type":"record","name":"A","namespace":"a","fields":[{"name":"m","type":{"type":"fixed","name":"M","size":1}}]}`),
+				"o/B.avsc": file("{\"type\":\"record\",\"name\":\"B\",\"namespace\":\"a\",\"fields\":[\n{\"name\":\"m\",\"type\":{\"type\":\"fixed\",\"name\":\"M\",\"size\":1}}]}"),
+			}, "o/B.avsc:2: a.M is defined twice: put it in a file of its own in common/",
+		},
+		"shared twice": {
+			fstest.MapFS{"common/A.avsc": file(good), "common/B.avsc": file(good)}, "common/B.avsc:1: a.Good is declared in common/A.avsc already",
+		},
+		"event at the root": {
+			fstest.MapFS{"Good.avsc": file(good)}, "Good.avsc: an event's file stands in the folder of its aggregate",
+		},
+		"retired word": {
+			fstest.MapFS{"o/A.avsc": file("{\"type\":\"record\",\"name\":\"A\",\"namespace\":\"a\",\n\"millrace.retired\":\"yes\",\"fields\":[]}")},
+			"o/A.avsc:2: millrace.retired is true or false",
+		},
+		"changed envelope": {
+			fstest.MapFS{"envelope.avsc": file(good)}, "envelope.avsc:1: an envelope.avsc of your own may differ",
+		},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			_, err := schemas.Load(c.files)
+			var refusal *pipeline.Refusal
+			if !errors.As(err, &refusal) || refusal.Exit != pipeline.ExitConfig {
+				t.Fatalf("want a refusal, have %v", err)
+			}
+			if !strings.Contains(err.Error(), c.want) {
+				t.Errorf("have %v\nwant %s", err, c.want)
+			}
+		})
+	}
+}
+
+func TestAllProblemsAtOnce(t *testing.T) {
+	_, err := schemas.Load(fstest.MapFS{"o/A.avsc": file(`{`), "p/B.avsc": file(`[]`)})
+	if err == nil || !strings.Contains(err.Error(), "o/A.avsc:1:") || !strings.Contains(err.Error(), "p/B.avsc:1:") {
+		t.Errorf("have %v", err)
+	}
+}
+
+func TestSharedTypesMayReferToEachOther(t *testing.T) {
+	c, err := schemas.Load(fstest.MapFS{
+		"common/Tree.avsc": file(`{"type":"record","name":"Tree","namespace":"a","fields":[{"name":"kids","type":{"type":"array","items":"Tree"}},{"name":"leaf","type":"b.Leaf"}]}`),
+		"common/Leaf.avsc": file(`{"type":"record","name":"Leaf","namespace":"b","fields":[{"name":"up","type":["null","a.Tree"]}]}`),
+		"o/A.avsc":         file(`{"type":"record","name":"A","namespace":"a","fields":[{"name":"t","type":"Tree"},{"name":"u","type":"Tree"}]}`),
+		"o/B.avsc":         file(`{"type":"record","name":"B","namespace":"a","fields":[{"name":"l","type":"b.Leaf"}]}`),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := c.Envelope("o", "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Count(text, `"name":"Leaf"`) != 1 || strings.Count(text, `"name":"Tree"`) != 1 {
+		t.Errorf("a shared type is not defined exactly once: %s", text)
+	}
+	if _, err := goavro.NewCodec(text); err != nil {
+		t.Errorf("%v in %s", err, text)
+	}
+}
+
+func file(text string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(text)} }
+
+func FuzzLoad(f *testing.F) {
+	f.Add([]byte(`{"type":"record","name":"A","namespace":"a","fields":[{"name":"t","type":["null","A"]}]}`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		c, err := schemas.Load(fstest.MapFS{"o/A.avsc": {Data: text}})
+		if err != nil {
+			return
+		}
+		if _, err := c.Envelope("o", "fuzz.target"); err != nil {
+			t.Errorf("loaded but gives no envelope: %v", err)
+		}
+	})
+}
