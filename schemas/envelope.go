@@ -114,3 +114,9 @@ func EnvelopeName(aggregate string) string {
 	}
 	return b.String() + "Envelope"
 }
+
+// None returns a catalogue without aggregates.
+func None() (*Catalog, error) {
+	n, err := parseJSON(envelopeText)
+	return &Catalog{envelope: n}, err
+}
