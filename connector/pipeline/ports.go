@@ -8,15 +8,15 @@ type Source interface {
 	// begins to stream after it. A nil from means that there is no checkpoint
 	// yet: the source then decides by configuration where to begin, or
 	// refuses. It returns the position at which the stream begins, which the
-	// pipeline stores as the first checkpoint. Start may be called again after
-	// an error of Next. Errors: *Refusal when a person must act, else one that
+	// pipeline stores as the first checkpoint. After Close it may be called
+	// again. Errors: *Refusal when a person must act, else one that
 	// wraps ErrSourceLost.
 	Start(ctx context.Context, from *Position) (Position, error)
 	// Next waits for the next segment and fills seg, whose previous content
 	// becomes invalid. A segment without rows carries a newer position alone.
 	Next(ctx context.Context, seg *Segment) error
 	// Close ends the stream and frees its connections. It may be called
-	// twice, and at any time.
+	// twice, and at any time; Start begins anew after it.
 	Close() error
 }
 

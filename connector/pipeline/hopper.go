@@ -1,0 +1,222 @@
+package pipeline
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// Limits bound a batch. A batch is sealed when any of them is reached, or
+// when the source has been quiet for Quiet: one transaction alone goes out at
+// once, and under load batches grow while a commit runs, as in group commit.
+type Limits struct {
+	// Records and Bytes bound what a batch holds. A single segment may exceed
+	// them.
+	Records, Bytes int
+	// Interval bounds how long a batch may be filled.
+	Interval time.Duration
+	// Quiet is how long the source must have given nothing for the batch to
+	// be sealed early.
+	Quiet time.Duration
+	// Idle is how often a position without events is committed.
+	Idle time.Duration
+}
+
+// DefaultLimits suits both latency and catch-up.
+func DefaultLimits() Limits {
+	return Limits{
+		Records:  10_000,
+		Bytes:    16 << 20,
+		Interval: 100 * time.Millisecond,
+		Quiet:    time.Millisecond,
+		Idle:     10 * time.Second,
+	}
+}
+
+// hopper stands between the goroutine that fills batches and the one that
+// delivers them. There is one hand-over per batch, never one per event.
+//
+// Invariant: the batch inside is only ever touched under mu; what take
+// returned belongs to the deliverer until it gives it back.
+type hopper struct {
+	limits Limits
+
+	mu      sync.Mutex
+	batch   *Batch
+	spare   *Batch
+	lastAdd time.Time
+	err     error // why the filler ended
+
+	// filled and taken wake the other side; capacity one, so that a wake-up
+	// that nobody waits for is kept and a second one is dropped.
+	filled, taken chan struct{}
+}
+
+func newHopper(limits Limits) *hopper {
+	return &hopper{
+		limits: limits,
+		batch:  &Batch{},
+		spare:  &Batch{},
+		filled: make(chan struct{}, 1),
+		taken:  make(chan struct{}, 1),
+	}
+}
+
+func wake(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// fill moves segments from next into batches until ctx ends or something
+// fails; it then calls fail.
+func (h *hopper) fill(ctx context.Context, src Source, tr Transformer) {
+	var seg Segment
+	for {
+		if err := src.Next(ctx, &seg); err != nil {
+			h.fail(err)
+			return
+		}
+		if err := h.add(ctx, tr, &seg); err != nil {
+			h.fail(err)
+			return
+		}
+	}
+}
+
+// add waits for room and transforms seg into the current batch.
+func (h *hopper) add(ctx context.Context, tr Transformer, seg *Segment) error {
+	for {
+		h.mu.Lock()
+		if h.hasRoom(seg) {
+			break
+		}
+		h.mu.Unlock()
+		select {
+		case <-h.taken:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	defer h.mu.Unlock()
+	b := h.batch
+	now := time.Now()
+	if b.Created.IsZero() {
+		b.Created = now
+		b.Begins = seg.First || len(seg.Rows) == 0
+	}
+	if len(seg.Rows) > 0 {
+		if err := tr.Transform(ctx, seg, b); err != nil {
+			return err
+		}
+		h.lastAdd = now
+	}
+	b.Ends = seg.Last
+	if seg.Last {
+		b.End = seg.End
+		b.Txs += len(seg.Txs)
+	}
+	wake(h.filled)
+	return nil
+}
+
+// hasRoom reports whether seg may join the current batch. A transaction that
+// does not fit into one segment begins a batch of its own, so that the Kafka
+// transaction which carries it carries nothing else.
+func (h *hopper) hasRoom(seg *Segment) bool {
+	b := h.batch
+	if b.Created.IsZero() {
+		return true
+	}
+	if seg.First && (!seg.Last || !b.Begins) && len(b.Records) > 0 {
+		return false
+	}
+	return !h.full()
+}
+
+func (h *hopper) full() bool {
+	b := h.batch
+	return len(b.Records) >= h.limits.Records || b.Size() >= h.limits.Bytes
+}
+
+func (h *hopper) fail(err error) {
+	h.mu.Lock()
+	h.err = err
+	h.mu.Unlock()
+	wake(h.filled)
+}
+
+// take waits until a batch is sealed and returns it; the caller gives it back
+// with put. idleAt is when a batch without records is due. It returns the
+// filler's error once everything whole before it has been taken, and ctx's.
+func (h *hopper) take(ctx context.Context, idleAt time.Time) (*Batch, error) {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		h.mu.Lock()
+		b, wait, err := h.seal(time.Now(), idleAt)
+		h.mu.Unlock()
+		if b != nil || err != nil {
+			return b, err
+		}
+		timer.Reset(wait)
+		select {
+		case <-h.filled:
+		case <-timer.C:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// seal swaps the batches if the current one is due; else it says how long to
+// wait before looking again. Called under mu.
+func (h *hopper) seal(now, idleAt time.Time) (*Batch, time.Duration, error) {
+	b := h.batch
+	due := h.due(now, idleAt)
+	if h.err != nil {
+		// Nothing more will come. What is whole is still good; half a
+		// transaction is not.
+		if len(b.Records) == 0 || !b.Ends {
+			return nil, 0, h.err
+		}
+		due = 0
+	}
+	if due > 0 {
+		return nil, due, nil
+	}
+	h.batch, h.spare = h.spare, nil
+	wake(h.taken)
+	return b, 0, nil
+}
+
+// due returns how long it is until the current batch is to be sealed; zero or
+// less is now.
+func (h *hopper) due(now, idleAt time.Time) time.Duration {
+	b := h.batch
+	const long = time.Hour
+	switch {
+	case h.spare == nil:
+		return long
+	case b.Created.IsZero():
+		return long
+	case h.full():
+		return 0
+	case !b.Ends:
+		return long
+	case len(b.Records) == 0:
+		return idleAt.Sub(now)
+	}
+	quiet := h.lastAdd.Add(h.limits.Quiet).Sub(now)
+	aged := b.Created.Add(h.limits.Interval).Sub(now)
+	return min(quiet, aged)
+}
+
+// put gives a delivered batch back for reuse.
+func (h *hopper) put(b *Batch) {
+	b.Reset()
+	h.mu.Lock()
+	h.spare = b
+	h.mu.Unlock()
+}

@@ -1,0 +1,202 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+)
+
+// drainTimeout is how long a stopping pipeline may take to deliver what it
+// has already read.
+const drainTimeout = 10 * time.Second
+
+// Options configure a Pipeline.
+type Options struct {
+	// Connector is its name, for status and logs.
+	Connector string
+	Limits    Limits
+	Log       *slog.Logger
+}
+
+// Pipeline moves one connector's events from its source to its sink.
+type Pipeline struct {
+	opts   Options
+	source Source
+	tr     Transformer
+	sink   Sink
+	log    *slog.Logger
+
+	mu     sync.Mutex
+	status Status
+}
+
+// New returns a pipeline that is not yet running. The caller keeps ownership
+// of none of the parts: Run closes source and sink.
+func New(opts Options, source Source, tr Transformer, sink Sink) *Pipeline {
+	now := time.Now()
+	return &Pipeline{
+		opts: opts, source: source, tr: tr, sink: sink, log: opts.Log,
+		status: Status{Connector: opts.Connector, State: StateBoot, Since: now, Updated: now},
+	}
+}
+
+// Status returns a snapshot of what the pipeline is doing.
+func (p *Pipeline) Status() Status {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.status
+}
+
+// SetState records a change of state; the sink reports its own through it.
+func (p *Pipeline) SetState(s State) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.status.State == s {
+		return
+	}
+	p.log.Info("state changed", "from", p.status.State, "to", s)
+	p.status.State = s
+	p.status.Since = time.Now()
+	p.status.Updated = p.status.Since
+	if s == StateStreaming {
+		p.status.Err = nil
+	}
+}
+
+func (p *Pipeline) setErr(err error) {
+	p.mu.Lock()
+	p.status.Err = err
+	p.status.Updated = time.Now()
+	p.mu.Unlock()
+}
+
+// Run works until ctx is cancelled, then delivers what it has read, closes
+// source and sink, and returns nil. It returns an error when a person must
+// act: *Refusal, or one that stands for a state that must not happen.
+//
+// There is one way forward and one way back: every doubt about a delivery
+// goes through Sink.Recover and Source.Start.
+func (p *Pipeline) Run(ctx context.Context) (err error) {
+	defer func() {
+		err = errors.Join(err, p.close())
+		switch {
+		case err != nil:
+			p.setErr(err)
+			p.SetState(StateFailed)
+		default:
+			p.SetState(StateStopped)
+		}
+	}()
+	pace := newPace()
+	for {
+		err := p.round(ctx, pace)
+		if ctx.Err() != nil && !isRefusal(err) {
+			return nil
+		}
+		if !errors.Is(err, ErrDoubt) {
+			return err
+		}
+		p.mu.Lock()
+		p.status.Recoveries++
+		p.mu.Unlock()
+		p.setErr(err)
+		p.log.Warn("delivery in doubt, recovering", "err", err)
+		if pace.wait(ctx) != nil {
+			return nil
+		}
+	}
+}
+
+func isRefusal(err error) bool {
+	var r *Refusal
+	return errors.As(err, &r)
+}
+
+// round goes once through recovery and then streams; a lost source connection
+// is replaced within the round because the sink is not in doubt.
+func (p *Pipeline) round(ctx context.Context, pace *pace) error {
+	p.SetState(StateRecovering)
+	from, err := p.sink.Recover(ctx)
+	if err != nil {
+		return fmt.Errorf("recover: %w", err)
+	}
+	r := &stream{Pipeline: p, from: from, pace: pace}
+	for {
+		err := r.run(ctx)
+		if ctx.Err() != nil || !errors.Is(err, ErrSourceLost) {
+			return err
+		}
+		p.setErr(err)
+		p.log.Warn("source lost, reconnecting", "err", err)
+		if r.midway {
+			// Part of a source transaction stands in an open Kafka
+			// transaction; only a new producer gets rid of it.
+			return fmt.Errorf("%w: %w", ErrDoubt, err)
+		}
+		if err := pace.wait(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+func (p *Pipeline) close() error {
+	err := p.source.Close()
+	if err != nil {
+		err = fmt.Errorf("close source: %w", err)
+	}
+	if e := p.sink.Close(); e != nil {
+		err = errors.Join(err, fmt.Errorf("close sink: %w", e))
+	}
+	return err
+}
+
+// delivered records a successful delivery in the status.
+func (p *Pipeline) delivered(b *Batch) {
+	now := time.Now()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := &p.status
+	s.Updated = now
+	s.Records += uint64(len(b.Records))
+	s.Bytes += uint64(b.Size())
+	if !b.Ends {
+		return
+	}
+	s.Commits++
+	s.Transactions += uint64(b.Txs)
+	s.Position, s.Read = b.End, b.End
+	s.Lag = 0
+	if len(b.Records) > 0 && !b.End.CommitTime.IsZero() {
+		s.Lag = max(0, now.Sub(b.End.CommitTime))
+	}
+}
+
+// pace spaces attempts: at once at first, then ever more slowly. It forgets
+// when things went well.
+type pace struct{ b *backoff.ExponentialBackOff }
+
+func newPace() *pace {
+	b := backoff.NewExponentialBackOff()
+	b.InitialInterval = 100 * time.Millisecond
+	b.MaxInterval = 10 * time.Second
+	b.Reset()
+	return &pace{b: b}
+}
+
+func (p *pace) wait(ctx context.Context) error {
+	timer := time.NewTimer(p.b.NextBackOff())
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (p *pace) reset() { p.b.Reset() }
