@@ -193,7 +193,7 @@ func primaryKey(table *pipeline.Table) []int {
 // transform makes the record of one row, or drops it.
 func (p *plan) transform(ctx context.Context, j *rowJob) error {
 	if j.row.Op == pipeline.Update {
-		if publish, err := p.update(j); err != nil || !publish {
+		if publish, err := p.update(ctx, j); err != nil || !publish {
 			return err
 		}
 	} else if p.t.opts.SkipInserts {

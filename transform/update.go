@@ -13,7 +13,7 @@ import (
 // changes the primary key is, for Debezium, a delete and an insert, and the
 // insert is published, whatever the option says; any other is dropped with a
 // log line or stops the connector.
-func (p *plan) update(j *rowJob) (publish bool, err error) {
+func (p *plan) update(ctx context.Context, j *rowJob) (publish bool, err error) {
 	if p.renamed(j.row) {
 		j.renamed = true
 		return !p.t.opts.SkipInserts, nil
@@ -35,7 +35,7 @@ func (p *plan) update(j *rowJob) (publish bool, err error) {
 	// line per doubling.
 	p.t.updates++
 	if bits.OnesCount64(p.t.updates) == 1 {
-		p.t.log.Log(context.Background(), level, "Unexpected update message received [REDACTED] and ignored",
+		p.t.log.Log(ctx, level, "Unexpected update message received [REDACTED] and ignored",
 			"table", p.table.String(), "gtid", j.tx.GTID.String(), "dropped_so_far", p.t.updates)
 	}
 	return false, nil
