@@ -1,0 +1,276 @@
+package kafka
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	ck "github.com/confluentinc/confluent-kafka-go/v2/kafka"
+)
+
+// adminTimeout bounds one administrative request.
+const adminTimeout = 10 * time.Second
+
+// An admin asks the cluster about topics, offsets, groups and brokers. It
+// rides on a plain producer that never produces, because only a producer tells
+// why it cannot connect.
+type admin struct {
+	opts   Options
+	p      *producer
+	client *ck.AdminClient
+}
+
+func newAdmin(o Options) (*admin, error) {
+	conf := o.config()
+	conf["go.produce.channel.size"] = 1
+	conf["go.events.channel.size"] = 100
+	p, err := newProducer(conf, newMonitor(o.Log, "admin"), nil)
+	if err != nil {
+		return nil, o.badConfig(err)
+	}
+	client, err := ck.NewAdminClientFromProducer(p.k)
+	if err != nil {
+		p.close()
+		return nil, fmt.Errorf("make admin client: %w", err)
+	}
+	return &admin{opts: o, p: p, client: client}, nil
+}
+
+func (a *admin) close() {
+	a.p.close()
+}
+
+// badConfig is the refusal of a setting that librdkafka does not take.
+func (o Options) badConfig(err error) error {
+	return with(refusal(78, "kafka-setting", "a client setting is not possible"), "", "correct the setting that the text names; producer.* keys are translated to librdkafka's", err)
+}
+
+// connect waits until a broker has answered, and returns the brokers' ids.
+// timeout 0 waits for as long as ctx lives.
+func (a *admin) connect(ctx context.Context, timeout time.Duration) ([]int32, error) {
+	began := time.Now()
+	for try := 0; ; try++ {
+		md, err := a.p.k.GetMetadata(nil, false, 1000)
+		if err == nil && len(md.Brokers) > 0 {
+			a.p.mon.reset()
+			ids := make([]int32, 0, len(md.Brokers))
+			for _, b := range md.Brokers {
+				ids = append(ids, b.ID)
+			}
+			return ids, nil
+		}
+		if auth := a.p.mon.authFailure(); auth != nil {
+			return nil, a.opts.translate(auth, "")
+		}
+		if timeout > 0 && time.Since(began) > timeout {
+			return nil, a.opts.unreachable(a.p.mon.cause(err))
+		}
+		if try == 2 {
+			a.opts.Log.Warn("waiting for Kafka", "servers", a.opts.Bootstrap, "err", a.p.mon.cause(err))
+		}
+		if err := pause(ctx, try); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// retry makes an administrative call until it succeeds, is refused, or ctx
+// ends. where names the topic or group it is about.
+func (a *admin) retry(ctx context.Context, where string, call func(context.Context) error) error {
+	for try := 0; ; try++ {
+		one, cancel := context.WithTimeout(ctx, adminTimeout)
+		err := call(one)
+		cancel()
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		if auth := a.p.mon.authFailure(); auth != nil {
+			return a.opts.translate(auth, where)
+		}
+		if e, ok := asKafka(err); !ok || !passing(e) {
+			return a.opts.translate(err, where)
+		}
+		if try == 4 {
+			a.opts.Log.Warn("Kafka does not answer, trying on", "about", where, "err", a.p.mon.cause(err))
+		}
+		if err := pause(ctx, try); err != nil {
+			return err
+		}
+	}
+}
+
+// passing reports whether an error is one of a cluster that is starting,
+// electing or cut off.
+func passing(e ck.Error) bool {
+	switch e.Code() {
+	case ck.ErrTimedOut, ck.ErrTimedOutQueue, ck.ErrTransport, ck.ErrAllBrokersDown, ck.ErrResolve, ck.ErrWaitCoord, ck.ErrWaitCache, ck.ErrInProgress,
+		ck.ErrRequestTimedOut, ck.ErrLeaderNotAvailable, ck.ErrNotLeaderForPartition, ck.ErrReplicaNotAvailable, ck.ErrNotController,
+		ck.ErrCoordinatorLoadInProgress, ck.ErrCoordinatorNotAvailable, ck.ErrNotCoordinator, ck.ErrUnknownLeaderEpoch, ck.ErrFencedLeaderEpoch,
+		ck.ErrOffsetNotAvailable, ck.ErrNetworkException, ck.ErrUnknownPartition:
+		return true
+	}
+	return e.IsRetriable()
+}
+
+// topicInfo is what the cluster says of a topic.
+type topicInfo struct {
+	partitions int32
+	replicas   int
+	config     map[string]string
+}
+
+// describe returns the topics among names that exist.
+func (a *admin) describe(ctx context.Context, names []string) (map[string]topicInfo, error) {
+	found := make(map[string]topicInfo, len(names))
+	if len(names) == 0 {
+		return found, nil
+	}
+	err := a.retry(ctx, names[0], func(ctx context.Context) error {
+		res, err := a.client.DescribeTopics(ctx, ck.NewTopicCollectionOfTopicNames(names), ck.SetAdminRequestTimeout(adminTimeout))
+		if err != nil {
+			return err
+		}
+		clear(found)
+		for _, t := range res.TopicDescriptions {
+			switch t.Error.Code() {
+			case ck.ErrNoError:
+				info := topicInfo{partitions: int32(len(t.Partitions))}
+				for _, p := range t.Partitions {
+					info.replicas = max(info.replicas, len(p.Replicas))
+				}
+				found[t.Name] = info
+			case ck.ErrUnknownTopicOrPart, ck.ErrUnknownTopic:
+			default:
+				return a.opts.translate(t.Error, t.Name)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("describe topics: %w", err)
+	}
+	return found, a.configs(ctx, found)
+}
+
+// configs fills in the settings of topics.
+func (a *admin) configs(ctx context.Context, topics map[string]topicInfo) error {
+	resources := make([]ck.ConfigResource, 0, len(topics))
+	for name := range topics {
+		resources = append(resources, ck.ConfigResource{Type: ck.ResourceTopic, Name: name})
+	}
+	found, err := a.describeConfigs(ctx, resources)
+	if err != nil {
+		return err
+	}
+	for name, info := range topics {
+		info.config = found[name]
+		topics[name] = info
+	}
+	return nil
+}
+
+// describeConfigs returns the settings of each resource by name.
+func (a *admin) describeConfigs(ctx context.Context, resources []ck.ConfigResource) (map[string]map[string]string, error) {
+	found := make(map[string]map[string]string, len(resources))
+	if len(resources) == 0 {
+		return found, nil
+	}
+	err := a.retry(ctx, resources[0].Name, func(ctx context.Context) error {
+		res, err := a.client.DescribeConfigs(ctx, resources, ck.SetAdminRequestTimeout(adminTimeout))
+		if err != nil {
+			return err
+		}
+		for _, r := range res {
+			if r.Error.Code() != ck.ErrNoError {
+				return a.opts.translate(r.Error, r.Name)
+			}
+			config := make(map[string]string, len(r.Config))
+			for name, entry := range r.Config {
+				config[name] = entry.Value
+			}
+			found[r.Name] = config
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("describe settings: %w", err)
+	}
+	return found, nil
+}
+
+// create makes a topic and waits until the cluster knows it. A topic that
+// exists already is no error.
+func (a *admin) create(ctx context.Context, name string, spec TopicSpec) error {
+	err := a.retry(ctx, name, func(ctx context.Context) error {
+		res, err := a.client.CreateTopics(ctx, []ck.TopicSpecification{{
+			Topic: name, NumPartitions: spec.Partitions, ReplicationFactor: spec.Replication, Config: spec.Config,
+		}}, ck.SetAdminRequestTimeout(adminTimeout), ck.SetAdminOperationTimeout(adminTimeout))
+		if err != nil {
+			return err
+		}
+		for _, r := range res {
+			if code := r.Error.Code(); code != ck.ErrNoError && code != ck.ErrTopicAlreadyExists {
+				return r.Error
+			}
+		}
+		return nil
+	})
+	if e, ok := asKafka(err); ok && !isRefusal(err) {
+		return with(refusal(69, "topic-creation", "the topic cannot be created"), name, "correct topic.creation.* or create it by hand:\n  "+a.opts.createCommand(name, spec), e)
+	}
+	if err != nil {
+		return fmt.Errorf("create topic %s: %w", name, err)
+	}
+	for try := 0; ; try++ {
+		found, err := a.describe(ctx, []string{name})
+		if err != nil {
+			return err
+		}
+		if _, ok := found[name]; ok {
+			return nil
+		}
+		if err := pause(ctx, min(try, 3)); err != nil {
+			return err
+		}
+	}
+}
+
+// tp is one partition of one topic.
+type tp struct {
+	topic     string
+	partition int32
+}
+
+// offsets returns the first offset (latest false) or the one after the last
+// (latest true) of each partition, of committed and uncommitted records alike.
+func (a *admin) offsets(ctx context.Context, of []tp, latest bool) (map[tp]int64, error) {
+	found := make(map[tp]int64, len(of))
+	if len(of) == 0 {
+		return found, nil
+	}
+	spec := ck.EarliestOffsetSpec
+	if latest {
+		spec = ck.LatestOffsetSpec
+	}
+	ask := make(map[ck.TopicPartition]ck.OffsetSpec, len(of))
+	for i := range of {
+		ask[ck.TopicPartition{Topic: &of[i].topic, Partition: of[i].partition}] = spec
+	}
+	err := a.retry(ctx, of[0].topic, func(ctx context.Context) error {
+		res, err := a.client.ListOffsets(ctx, ask, ck.SetAdminIsolationLevel(ck.IsolationLevelReadUncommitted), ck.SetAdminRequestTimeout(adminTimeout))
+		if err != nil {
+			return err
+		}
+		for p, info := range res.ResultInfos {
+			if info.Error.Code() != ck.ErrNoError {
+				return a.opts.translate(info.Error, *p.Topic)
+			}
+			found[tp{*p.Topic, p.Partition}] = int64(info.Offset)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list offsets: %w", err)
+	}
+	return found, nil
+}

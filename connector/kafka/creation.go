@@ -1,0 +1,149 @@
+package kafka
+
+import (
+	"regexp"
+	"strconv"
+	"strings"
+
+	"millrace/connector/pipeline"
+)
+
+// TopicCreation says which missing topics are created, and how: Kafka
+// Connect's topic.creation.* (KIP-158).
+type TopicCreation struct {
+	// Groups are tried in order; Default takes what no group matches. Nothing
+	// is created when Default is nil.
+	Groups  []CreationGroup
+	Default *TopicSpec
+}
+
+// CreationGroup is one of topic.creation.groups.
+type CreationGroup struct {
+	Name             string
+	Include, Exclude []*regexp.Regexp
+	Spec             TopicSpec
+}
+
+// TopicSpec is how a topic is created.
+type TopicSpec struct {
+	// Partitions and Replication may be -1 for the brokers' default.
+	Partitions, Replication int
+	Config                  map[string]string
+}
+
+// For returns how topic is to be created, or nil when it must exist already.
+func (c TopicCreation) For(topic string) *TopicSpec {
+	if c.Default == nil {
+		return nil
+	}
+	for i := range c.Groups {
+		g := &c.Groups[i]
+		if matchAny(g.Include, topic) && !matchAny(g.Exclude, topic) {
+			return &g.Spec
+		}
+	}
+	return c.Default
+}
+
+func matchAny(patterns []*regexp.Regexp, topic string) bool {
+	for _, p := range patterns {
+		if p.MatchString(topic) {
+			return true
+		}
+	}
+	return false
+}
+
+const creationPrefix = "topic.creation."
+
+// readCreation takes topic.creation.*. As in Connect, the group "default"
+// needs both partitions and replication.factor, and creation is on as soon as
+// one of them is set and topic.creation.enable is not false.
+func readCreation(s pipeline.Settings) TopicCreation {
+	enabled := pipeline.Bool(s, creationPrefix+"enable", true)
+	names := pipeline.List(s, creationPrefix+"groups")
+	var c TopicCreation
+	def := readSpec(s, "default", nil)
+	if def != nil && (def.Partitions == 0 || def.Replication == 0) {
+		s.Problem(creationPrefix+"default.partitions", "and "+creationPrefix+"default.replication.factor are needed together")
+		return c
+	}
+	if def == nil {
+		if len(names) > 0 {
+			s.Problem(creationPrefix+"groups", "needs "+creationPrefix+"default.partitions and "+creationPrefix+"default.replication.factor")
+		}
+		return c
+	}
+	for _, name := range names {
+		g := CreationGroup{
+			Name:    name,
+			Include: patterns(s, creationPrefix+name+".include"),
+			Exclude: patterns(s, creationPrefix+name+".exclude"),
+		}
+		if len(g.Include) == 0 {
+			s.Problem(creationPrefix+name+".include", "is missing: regular expressions of topic names")
+		}
+		g.Spec = *readSpec(s, name, def)
+		c.Groups = append(c.Groups, g)
+	}
+	if enabled {
+		c.Default = def
+	}
+	return c
+}
+
+// readSpec takes the keys of one group; what it leaves out is as in def. Nil
+// when def is nil and no key of the group is set.
+func readSpec(s pipeline.Settings, group string, def *TopicSpec) *TopicSpec {
+	prefix := creationPrefix + group + "."
+	spec := TopicSpec{Config: map[string]string{}}
+	if def != nil {
+		spec.Partitions, spec.Replication = def.Partitions, def.Replication
+	}
+	found := def != nil
+	for _, key := range s.Keys(prefix) {
+		name := strings.TrimPrefix(key, prefix)
+		if name == "include" || name == "exclude" {
+			continue
+		}
+		found = true
+		value, _ := s.Lookup(key)
+		switch name {
+		case "partitions":
+			spec.Partitions = count(s, key, value)
+		case "replication.factor":
+			spec.Replication = count(s, key, value)
+		default:
+			spec.Config[name] = value
+		}
+	}
+	if !found {
+		return nil
+	}
+	return &spec
+}
+
+// count reads a number of partitions or replicas; -1 is the brokers' default.
+func count(s pipeline.Settings, key, value string) int {
+	n, err := strconv.Atoi(strings.TrimSpace(value))
+	if err != nil || n == 0 || n < -1 {
+		s.Problem(key, "want a number above zero, or -1 for the brokers' default; have "+strconv.Quote(value))
+		return -1
+	}
+	return n
+}
+
+// patterns compiles a list of regular expressions that match whole names, as
+// Java's do.
+func patterns(s pipeline.Settings, key string) []*regexp.Regexp {
+	var list []*regexp.Regexp
+	for _, text := range pipeline.List(s, key) {
+		re, err := regexp.Compile("^(?:" + text + ")$")
+		if err != nil {
+			s.Problem(key, err.Error())
+			continue
+		}
+		list = append(list, re)
+	}
+	return list
+}

@@ -1,0 +1,354 @@
+package kafka
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"time"
+
+	ck "github.com/confluentinc/confluent-kafka-go/v2/kafka"
+
+	"millrace/connector/pipeline"
+)
+
+// Deliver publishes the batch in one Kafka transaction with its checkpoint. A
+// batch that does not end leaves the transaction open for the next one. Errors:
+// *pipeline.Refusal for what only a person can resolve; every other error wraps
+// pipeline.ErrDoubt, and Recover must be called. After any error nothing more
+// is written by this producer.
+func (s *Sink) Deliver(ctx context.Context, b *pipeline.Batch) error {
+	if err := s.gate.lock(ctx); err != nil {
+		return doubt(err)
+	}
+	defer s.gate.unlock()
+	if s.p == nil {
+		return doubt(errNotRecovered)
+	}
+	began := time.Now()
+	err := s.deliver(ctx, b)
+	if err == nil {
+		s.metrics.delivered(b, time.Since(began))
+		return nil
+	}
+	return s.fail(err)
+}
+
+// fail gives the transaction up and says what err means for the caller.
+func (s *Sink) fail(err error) error {
+	s.fenced = isFenced(err)
+	open := s.tx.open
+	s.drop()
+	where := ""
+	var d *deliveryError
+	if asDelivery(err, &d) {
+		where = d.topic
+	}
+	if err = s.opts.translate(err, where); !isRefusal(err) {
+		s.metrics.doubts.Add(1)
+		return doubt(err)
+	}
+	if open && s.owner.holds() {
+		s.release()
+	}
+	return err
+}
+
+func (s *Sink) deliver(ctx context.Context, b *pipeline.Batch) error {
+	gone := s.owner.gone()
+	if !s.owner.holds() {
+		return errLost
+	}
+	if b.Begins == s.tx.open {
+		return refusal(pipeline.ExitInternal, "batch-order", fmt.Sprintf("a batch begins %t while a transaction is open %t", b.Begins, s.tx.open))
+	}
+	if err := s.prepare(ctx, b); err != nil {
+		return err
+	}
+	if !s.tx.open {
+		if err := s.begin(ctx); err != nil {
+			return err
+		}
+	}
+	if len(b.Records) > 0 {
+		if err := s.publish(ctx, b, gone); err != nil {
+			return err
+		}
+	}
+	if !b.Ends {
+		return s.inTime()
+	}
+	return s.commit(ctx, b, gone)
+}
+
+// prepare decides everything that can be decided before a transaction opens:
+// topics, partitions, sizes.
+func (s *Sink) prepare(ctx context.Context, b *pipeline.Batch) error {
+	if err := s.inTime(); err != nil {
+		return err
+	}
+	if err := s.resolveNew(ctx, b); err != nil {
+		return err
+	}
+	s.batches++
+	s.plan, s.touched = s.plan[:0], s.touched[:0]
+	table := *s.topics.Load()
+	var t *topic
+	for i := range b.Records {
+		r := &b.Records[i]
+		if t == nil || t.name != r.Topic {
+			t = table[r.Topic]
+		}
+		id, err := choose(r, t)
+		if err != nil {
+			return err
+		}
+		p := &t.parts[id]
+		if p.batch != s.batches {
+			p.batch, p.planned, p.skipped = s.batches, 0, -1
+			s.touched = append(s.touched, p)
+		}
+		p.planned++
+		p.last = i
+		s.plan = append(s.plan, p)
+	}
+	return nil
+}
+
+// resolveNew makes topics known that no batch named before.
+func (s *Sink) resolveNew(ctx context.Context, b *pipeline.Batch) error {
+	table := *s.topics.Load()
+	var unknown []string
+	last := ""
+	for i := range b.Records {
+		if name := b.Records[i].Topic; name != last {
+			last = name
+			if table[name] == nil {
+				unknown = append(unknown, name)
+			}
+		}
+	}
+	if unknown == nil {
+		return nil
+	}
+	if err := s.resolve(ctx, unknown); err != nil {
+		return err
+	}
+	s.pin()
+	return nil
+}
+
+// recordOverhead is more than what a record batch of one record adds to its
+// key, value and headers (KIP-98: 61 bytes for the batch, varints for the rest).
+const (
+	recordOverhead = 128
+	headerOverhead = 10
+)
+
+// choose returns the record's partition, after checking that the record can be
+// written at all.
+func choose(r *pipeline.Record, t *topic) (int32, error) {
+	size := recordOverhead + len(r.Key) + len(r.Value)
+	for i := range r.Headers {
+		size += headerOverhead + len(r.Headers[i].Key) + len(r.Headers[i].Value)
+	}
+	if size > t.limit {
+		return 0, with(refusal(pipeline.ExitBadData, "record-too-large", fmt.Sprintf("event %q takes %d bytes, the limit is %d", r.ID, size, t.limit)), t.name,
+			fmt.Sprintf("kafka-configs.sh --alter --entity-type topics --entity-name %s --add-config max.message.bytes=%d, and set producer.override.max.request.size=%d", t.name, size, size), nil)
+	}
+	n := int32(len(t.parts))
+	if r.Partition < 0 {
+		return partitionOf(r, n), nil
+	}
+	if r.Partition >= n {
+		return 0, with(refusal(pipeline.ExitBadData, "partition-range", fmt.Sprintf("event %q asks for partition %d of %d", r.ID, r.Partition, n)), t.name,
+			"correct the partition that the configuration or the row chooses", nil)
+	}
+	return r.Partition, nil
+}
+
+// timeShare is how much of the transaction timeout may pass before an open
+// transaction is given up: what is left must do for checkpoint and commit.
+const timeShare = 0.6
+
+// inTime refuses to go on with an open transaction that cannot be finished.
+func (s *Sink) inTime() error {
+	if !s.tx.open || s.opts.AtLeastOnce || time.Since(s.tx.began) < time.Duration(timeShare*float64(s.opts.TransactionTimeout)) {
+		return nil
+	}
+	return with(refusal(pipeline.ExitRefused, "transaction-timeout",
+		fmt.Sprintf("one source transaction of more than %d events takes longer than %.0f%% of millrace.transaction.timeout.ms (%d)", s.tx.prime.Last-s.tx.prime.First+1, 100*timeShare, s.opts.TransactionTimeout.Milliseconds())), s.opts.TransactionalID(),
+		"set millrace.transaction.timeout.ms higher, up to the brokers' transaction.max.timeout.ms (15 minutes by default)", nil)
+}
+
+// begin opens a transaction, after whatever the last commit left in doubt has
+// been settled.
+func (s *Sink) begin(ctx context.Context) error {
+	if err := s.settle(ctx); err != nil {
+		return err
+	}
+	if !s.opts.AtLeastOnce {
+		if err := s.p.begin(); err != nil {
+			return err
+		}
+	}
+	s.opts.onStep("begun")
+	txn := s.state.txn + 1
+	s.tx = transaction{
+		open: true, began: time.Now(), txn: txn, parts: s.tx.parts[:0],
+		prime: Prime{V: formatVersion, Txn: txn, First: s.state.count + 1, Last: s.state.count, Torn: s.state.torn},
+	}
+	return nil
+}
+
+// settle proves that no EndTxn of the last transaction can still be under way,
+// or else replaces the producer: nothing sent by the old one is accepted after
+// the new one's InitTransactions.
+func (s *Sink) settle(ctx context.Context) error {
+	tooBig := false
+	for _, t := range *s.topics.Load() {
+		tooBig = tooBig || t.limit < s.p.batchLimit
+	}
+	if s.after.unproven && !tooBig && s.p.settled(ctx, s.after.end) {
+		s.after.unproven = false
+	}
+	if !s.after.unproven && !tooBig {
+		return nil
+	}
+	return s.rotate(ctx)
+}
+
+// rotate replaces the producer between two transactions. What was committed is
+// known, so nothing has to be read again.
+func (s *Sink) rotate(ctx context.Context) error {
+	if !s.owner.holds() {
+		return errLost
+	}
+	old := s.p
+	p, err := s.newProducer()
+	if err != nil {
+		return err
+	}
+	s.p = p
+	s.old.Go(old.close)
+	if !s.opts.AtLeastOnce {
+		if err := p.init(ctx); err != nil {
+			return err
+		}
+	}
+	s.after.unproven = false
+	s.metrics.rotations.Add(1)
+	s.opts.onStep("rotated")
+	return nil
+}
+
+// publish writes PRIME, then the batch's records, and returns when all of them
+// are acknowledged.
+func (s *Sink) publish(ctx context.Context, b *pipeline.Batch, gone <-chan struct{}) error {
+	if err := s.sendPrime(ctx, b, gone); err != nil {
+		return err
+	}
+	for _, p := range s.touched {
+		s.enter(p)
+	}
+	for i := range b.Records {
+		if err := s.sendRecord(ctx, &b.Records[i], s.plan[i], gone); err != nil {
+			return err
+		}
+	}
+	s.opts.onStep("sent")
+	if err := s.p.wait(ctx, gone); err != nil {
+		return err
+	}
+	s.state.count += uint64(len(b.Records))
+	for _, p := range s.touched {
+		s.leave(p, &b.Records[p.last])
+	}
+	s.opts.onStep("acknowledged")
+	return nil
+}
+
+// sendPrime writes what is about to be written, and waits for it: from here on
+// a transaction that ends too early is seen.
+func (s *Sink) sendPrime(ctx context.Context, b *pipeline.Batch, gone <-chan struct{}) error {
+	prime := &s.tx.prime
+	prime.Last += uint64(len(b.Records))
+	if prime.Partitions == nil {
+		prime.Partitions = map[string]map[int32]Planned{}
+	}
+	for _, p := range s.touched {
+		parts := prime.Partitions[p.topic.name]
+		if parts == nil {
+			parts = map[int32]Planned{}
+			prime.Partitions[p.topic.name] = parts
+		}
+		planned := parts[p.id]
+		planned.K += p.planned
+		if p.state.N == 0 {
+			planned.From = p.base
+		}
+		parts[p.id] = planned
+	}
+	if err := s.sendCheckpoint(ctx, kindOpen, encode(prime), gone); err != nil {
+		return err
+	}
+	if err := s.p.wait(ctx, gone); err != nil {
+		return err
+	}
+	s.opts.onStep("primed")
+	return nil
+}
+
+// enter prepares a part for the records that the open transaction writes.
+func (s *Sink) enter(p *part) {
+	if p.state.T == s.tx.txn && p.entered == s.tx.began {
+		return
+	}
+	p.entered = s.tx.began
+	p.state.T, p.state.K, p.state.P, p.state.F = s.tx.txn, 0, p.state.D, -1
+	p.acked.Store(-1)
+	p.first.Store(math.MaxInt64)
+	s.tx.parts = append(s.tx.parts, p)
+}
+
+// sendRecord hands one record over, unless readers see it already.
+func (s *Sink) sendRecord(ctx context.Context, r *pipeline.Record, p *part, gone <-chan struct{}) error {
+	p.state.N++
+	p.state.K++
+	p.state.D = hash64(roll(uint64(p.state.D), r.Key, r.ID))
+	if len(p.again) > 0 {
+		if offset, ok := p.skip(r); ok {
+			p.acknowledged(offset)
+			return nil
+		}
+	}
+	s.headers = s.headers[:0]
+	for i := range r.Headers {
+		s.headers = append(s.headers, ck.Header{Key: r.Headers[i].Key, Value: r.Headers[i].Value})
+	}
+	s.msg.TopicPartition.Topic, s.msg.TopicPartition.Partition = &p.topic.name, p.id
+	s.msg.Key, s.msg.Value, s.msg.Headers = r.Key, r.Value, s.headers
+	s.msg.Timestamp = time.Time{}
+	if r.Timestamp > 0 {
+		s.msg.Timestamp = time.UnixMilli(r.Timestamp)
+	}
+	return s.p.send(ctx, &s.msg, gone)
+}
+
+// leave takes down what the checkpoint will say of a part.
+func (s *Sink) leave(p *part, last *pipeline.Record) {
+	p.state.ID = idText(last.ID)
+	p.state.H = hash64(contentHash(last.Key, last.Value))
+	p.state.O, p.state.F = p.acked.Load(), p.first.Load()
+}
+
+// sendCheckpoint writes one record to the checkpoint partition. A nil value
+// removes its key.
+func (s *Sink) sendCheckpoint(ctx context.Context, kind string, value []byte, gone <-chan struct{}) error {
+	return s.sendKeyed(ctx, key(s.opts.Connector, kind), value, gone)
+}
+
+func (s *Sink) sendKeyed(ctx context.Context, key, value []byte, gone <-chan struct{}) error {
+	return s.p.send(ctx, &ck.Message{
+		TopicPartition: ck.TopicPartition{Topic: &s.opts.CheckpointTopic, Partition: 0}, Key: key, Value: value,
+	}, gone)
+}

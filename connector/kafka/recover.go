@@ -1,0 +1,282 @@
+package kafka
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"millrace/connector/pipeline"
+)
+
+const (
+	// maxFences in fenceWindow is how often a fencing is answered by fencing
+	// again while the group says that the task is ours.
+	maxFences   = 3
+	fenceWindow = 5 * time.Minute
+)
+
+// Recover waits until this instance owns the task, fences every older owner,
+// reads the checkpoint, and verifies the topics against it. It returns the
+// position of the last commit, or nil when there has been none. While brokers
+// cannot be reached it goes on trying. Errors: *pipeline.Refusal, or ctx's.
+func (s *Sink) Recover(ctx context.Context) (*pipeline.Position, error) {
+	if err := s.gate.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer s.gate.unlock()
+	s.drop()
+	if err := s.start(ctx); err != nil {
+		return nil, err
+	}
+	for try := 0; ; try++ {
+		pos, err := s.tryRecover(ctx)
+		if err == nil {
+			return pos, nil
+		}
+		s.drop()
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if err = s.opts.translate(err, s.opts.CheckpointTopic); isRefusal(err) {
+			return nil, err
+		}
+		if isFenced(err) {
+			s.fenced = true
+		}
+		if !errors.Is(err, errLost) {
+			s.opts.Log.Warn("recovery goes on", "err", err)
+		}
+		if err := pause(ctx, try); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// tryRecover goes through recovery once.
+func (s *Sink) tryRecover(ctx context.Context) (*pipeline.Position, error) {
+	if err := s.own(ctx); err != nil {
+		return nil, err
+	}
+	// Whatever is under way when ownership goes is stopped.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	gone := s.owner.gone()
+	go func() {
+		select {
+		case <-gone:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	pos, err := s.takeOver(ctx)
+	if !s.owner.holds() {
+		return nil, errLost
+	}
+	return pos, err
+}
+
+// own waits for the group to assign the task to this instance. The gate is
+// open meanwhile: there is nothing to protect.
+func (s *Sink) own(ctx context.Context) error {
+	if s.owner != nil && isReplaced(s.owner.refused()) {
+		s.opts.Log.Warn("another process uses the same member id; joining without one", "member", s.opts.Member)
+		s.owner.close()
+		s.owner, s.opts.Member = nil, ""
+	}
+	if s.owner == nil {
+		w, err := s.opts.join(s.yield, s.metrics.owned.Store)
+		if err != nil {
+			return err
+		}
+		s.owner = w
+	}
+	if !s.owner.holds() {
+		s.opts.Report(pipeline.StateStandby, "waiting to own the task")
+	}
+	w := s.owner
+	s.gate.unlock()
+	err := w.wait(ctx, s.admin)
+	_ = s.gate.lock(context.Background())
+	if s.closed {
+		return errClosed
+	}
+	return err
+}
+
+// takeOver fences, reads and verifies.
+func (s *Sink) takeOver(ctx context.Context) (*pipeline.Position, error) {
+	if err := s.mayFence(); err != nil {
+		return nil, err
+	}
+	s.opts.Report(pipeline.StateFencing, "taking over "+s.opts.TransactionalID())
+	if err := s.refresh(ctx); err != nil {
+		return nil, err
+	}
+	p, err := s.newProducer()
+	if err != nil {
+		return nil, err
+	}
+	s.p = p
+	if !s.opts.AtLeastOnce {
+		if err := p.init(ctx); err != nil {
+			return nil, err
+		}
+	}
+	s.opts.onStep("fenced")
+	s.metrics.fences.Add(1)
+	s.opts.Report(pipeline.StateRecovering, "reading the checkpoint")
+	st, err := s.opts.readStore(ctx, s.admin)
+	if err != nil {
+		return nil, err
+	}
+	failed := s.failedPrime(st)
+	s.reset()
+	if st.commit == nil {
+		if err := s.lost(ctx, st); err != nil {
+			return nil, err
+		}
+		s.state.epoch = 1
+		s.tx = transaction{}
+		return nil, s.pinAll()
+	}
+	if err := s.adoptStore(st); err != nil {
+		return nil, err
+	}
+	if err := s.verify(ctx, st, failed); err != nil {
+		return nil, err
+	}
+	s.tx = transaction{}
+	s.opts.onStep("recovered")
+	pos := st.commit.Position()
+	s.opts.Log.Info("resuming", "txn", st.commit.Txn, "count", st.commit.Count, "position", pos.String())
+	s.metrics.resumed(st.commit)
+	return &pos, nil
+}
+
+// mayFence allows fencing unless this instance has been fenced too often while
+// the group said that the task is its own: then someone outside the group uses
+// the same transactional id.
+func (s *Sink) mayFence() error {
+	if !s.fenced {
+		return nil
+	}
+	s.fenced = false
+	now := time.Now()
+	s.fences = slices.DeleteFunc(s.fences, func(t time.Time) bool { return now.Sub(t) > fenceWindow })
+	if len(s.fences) >= maxFences {
+		return with(refusal(pipeline.ExitFenced, "fenced", fmt.Sprintf("fenced %d times in %s although the group says that the task is ours", len(s.fences)+1, fenceWindow)), s.opts.TransactionalID(),
+			"find what else uses this transactional id (another millrace.instance of the same name, or a group of another cluster member), or raise millrace.transaction.timeout.ms if transactions time out", nil)
+	}
+	s.fences = append(s.fences, now)
+	return nil
+}
+
+// refresh looks at all known topics anew: they may have been deleted, made
+// again or enlarged since.
+func (s *Sink) refresh(ctx context.Context) error {
+	names := make([]string, 0, len(*s.topics.Load()))
+	bases := map[tp]int64{}
+	for name, t := range *s.topics.Load() {
+		names = append(names, name)
+		for i := range t.parts {
+			bases[tp{name, t.parts[i].id}] = t.parts[i].base
+		}
+	}
+	slices.Sort(names)
+	s.topics.Store(&topicTable{})
+	if err := s.resolve(ctx, names); err != nil {
+		return err
+	}
+	for at, base := range bases {
+		if t := (*s.topics.Load())[at.topic]; t != nil && int(at.partition) < len(t.parts) {
+			p := &t.parts[at.partition]
+			p.base = min(p.base, base)
+		}
+	}
+	return nil
+}
+
+// failedPrime returns what the transaction that failed in this process was
+// about to write, if it can have been committed early: nil when the checkpoint
+// shows that it was committed whole.
+func (s *Sink) failedPrime(st *stored) *Prime {
+	if st.commit == nil || s.tx.txn <= st.commit.Txn || len(s.tx.prime.Partitions) == 0 {
+		return nil
+	}
+	prime := s.tx.prime
+	return &prime
+}
+
+// adoptStore makes what the checkpoint topic says the state.
+func (s *Sink) adoptStore(st *stored) error {
+	c := st.commit
+	s.state.txn, s.state.count, s.state.epoch = c.Txn, c.Count, c.Epoch+1
+	s.state.torn = c.Torn
+	s.state.pruned = st.table.Pruned
+	s.state.partitions = st.table.Partitions
+	if s.state.partitions == nil {
+		s.state.partitions = Partitions{}
+	}
+	for name, parts := range c.Partitions {
+		if s.state.partitions[name] == nil {
+			s.state.partitions[name] = map[int32]Partition{}
+		}
+		for id, p := range parts {
+			s.state.partitions[name][id] = p
+		}
+	}
+	for kind, fact := range st.facts {
+		if !s.state.changed[kind] {
+			s.state.facts[kind] = fact
+		} else if string(s.state.facts[kind]) == string(fact) {
+			delete(s.state.changed, kind)
+		}
+	}
+	if fact := st.facts[kindPartitions]; fact != nil {
+		var counts Counts
+		if err := json.Unmarshal(fact, &counts); err != nil {
+			return fmt.Errorf("read partition counts: %w", err)
+		}
+		for name, n := range counts.Topics {
+			s.state.counts[name] = n
+		}
+	}
+	return s.pinAll()
+}
+
+// pinAll checks the known topics against the pinned counts, pins new ones, and
+// gives their parts the state of the checkpoint.
+func (s *Sink) pinAll() error {
+	for name, t := range *s.topics.Load() {
+		if err := s.checkCount(name, int32(len(t.parts))); err != nil {
+			return err
+		}
+		for i := range t.parts {
+			p := &t.parts[i]
+			p.state = Partition{D: fnvOffset, P: fnvOffset, O: -1, F: -1}
+			if st, ok := s.state.partitions[name][p.id]; ok {
+				p.state = st
+			}
+			p.again, p.listed, p.batch = nil, false, 0
+		}
+	}
+	s.pin()
+	return nil
+}
+
+// pin remembers the partition counts of all known topics.
+func (s *Sink) pin() {
+	changed := false
+	for name, t := range *s.topics.Load() {
+		if n := int32(len(t.parts)); s.state.counts[name] != n {
+			s.state.counts[name] = n
+			changed = true
+		}
+	}
+	if changed {
+		s.setFact(kindPartitions, encode(Counts{V: formatVersion, Topics: s.state.counts}))
+	}
+}

@@ -1,0 +1,295 @@
+package kafka
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	ck "github.com/confluentinc/confluent-kafka-go/v2/kafka"
+
+	"millrace/connector/pipeline"
+)
+
+// Sink delivers the batches of one task, exactly once (or at least once, see
+// Options.AtLeastOnce), and keeps its checkpoint. Its methods may be called
+// from any goroutine; Deliver and Recover are never at work at the same time.
+type Sink struct {
+	opts    Options
+	gate    gate
+	started time.Time
+
+	admin *admin
+	owner *owner
+	p     *producer
+	mon   *monitor
+	// old are producers that were replaced and are still closing.
+	old sync.WaitGroup
+
+	topics atomic.Pointer[topicTable]
+	state  state
+	tx     transaction
+	// after says how the last commit is to be settled before the next begin.
+	after struct {
+		unproven bool
+		end      int64
+	}
+	// fenced says that the last delivery ended with a newer epoch about,
+	// fences when such ones were answered by fencing again.
+	fenced bool
+	fences []time.Time
+	closed bool
+
+	metrics metrics
+	// Reused from batch to batch.
+	plan    []*part
+	touched []*part
+	msg     ck.Message
+	headers []ck.Header
+	batches uint64
+}
+
+var _ pipeline.Sink = (*Sink)(nil)
+
+// state is where the task stands: what the checkpoint said, moved on by what
+// was written since. After any error it is read anew.
+type state struct {
+	txn, epoch, count uint64
+	// partitions are those of the checkpoint. For topics in the topic table,
+	// their parts say what holds now.
+	partitions Partitions
+	counts     map[string]int32
+	facts      map[string]json.RawMessage
+	changed    map[string]bool
+	// tableTxn and tableAt are the newest table's; listed are the parts
+	// written since.
+	tableTxn uint64
+	tableAt  time.Time
+	listed   []*part
+	// minute is the last one in the history, pruned the first that may exist.
+	minute, pruned string
+	// torn is what was committed early and must come again; until the count
+	// reaches again, parts may hold records not to be written twice.
+	torn  *Prime
+	again uint64
+}
+
+// transaction is the open Kafka transaction.
+type transaction struct {
+	open  bool
+	began time.Time
+	txn   uint64
+	// prime is what its newest PRIME says.
+	prime Prime
+	// parts are the partitions that it has written to.
+	parts []*part
+}
+
+// New returns a sink that is not connected yet. The connector's name and
+// Bootstrap must be set.
+func New(o Options) *Sink {
+	s := &Sink{opts: o.withDefaults(), gate: make(gate, 1), started: time.Now()}
+	s.topics.Store(&topicTable{})
+	s.reset()
+	return s
+}
+
+// reset forgets what was learnt from the checkpoint.
+func (s *Sink) reset() {
+	pending := s.state.changed
+	facts := s.state.facts
+	s.state = state{partitions: Partitions{}, counts: map[string]int32{}, facts: map[string]json.RawMessage{}, changed: map[string]bool{}}
+	for kind := range pending {
+		if kind != kindPartitions {
+			s.state.facts[kind], s.state.changed[kind] = facts[kind], true
+		}
+	}
+	s.after.unproven = false
+}
+
+// SetFact gives something to be remembered with the checkpoint under a key of
+// its own, such as the ids of schemas: it is written with the next commit if it
+// differs from what is stored. value is a JSON object; a member "v" is added.
+// kind must be none that this package uses itself.
+func (s *Sink) SetFact(ctx context.Context, kind string, value map[string]any) error {
+	if slices.Contains([]string{kindOpen, kindCommit, kindTable, kindHistory, kindPartitions, ""}, kind) {
+		return fmt.Errorf("set fact: kind %q is taken", kind)
+	}
+	full := map[string]any{"v": formatVersion}
+	for k, v := range value {
+		full[k] = v
+	}
+	data, err := json.Marshal(full)
+	if err != nil {
+		return fmt.Errorf("set fact %s: %w", kind, err)
+	}
+	if err := s.gate.lock(ctx); err != nil {
+		return err
+	}
+	defer s.gate.unlock()
+	s.setFact(kind, data)
+	return nil
+}
+
+func (s *Sink) setFact(kind string, data json.RawMessage) {
+	if string(s.state.facts[kind]) != string(data) {
+		s.state.facts[kind] = data
+		s.state.changed[kind] = true
+	}
+}
+
+// Fact returns what is remembered under kind, or nil. Valid after Recover.
+func (s *Sink) Fact(ctx context.Context, kind string) (json.RawMessage, error) {
+	if err := s.gate.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer s.gate.unlock()
+	return slices.Clone(s.state.facts[kind]), nil
+}
+
+// start connects and checks what must hold whoever owns the task: brokers and
+// checkpoint topic. It does so once.
+func (s *Sink) start(ctx context.Context) error {
+	if s.closed {
+		return errClosed
+	}
+	if s.admin != nil {
+		return nil
+	}
+	a, err := newAdmin(s.opts)
+	if err != nil {
+		return err
+	}
+	s.admin = a
+	ids, err := a.connect(ctx, s.opts.StartTimeout)
+	if err == nil {
+		err = s.checkBrokers(ctx, ids)
+	}
+	if err == nil {
+		err = s.ensureCheckpointTopic(ctx)
+	}
+	if err != nil {
+		s.admin = nil
+		a.close()
+	}
+	return err
+}
+
+var (
+	errClosed       = errors.New("the sink is closed")
+	errNotRecovered = errors.New("the sink has not recovered")
+)
+
+// drop gives the producer up, and with it whatever transaction is open.
+func (s *Sink) drop() {
+	if s.p != nil {
+		s.p.close()
+		s.p = nil
+	}
+	s.tx.open = false
+}
+
+// yield stops all writing, for the group to hand the task to another member.
+func (s *Sink) yield(ctx context.Context) {
+	if s.gate.lock(ctx) != nil {
+		return // whoever writes has seen that ownership is gone, and is fenced
+	}
+	defer s.gate.unlock()
+	s.drop()
+}
+
+// Close gives up ownership at once, leaving the group, and frees connections.
+// An open transaction is aborted by a successor of its producer so that
+// readers need not wait for its timeout.
+func (s *Sink) Close() error {
+	_ = s.gate.lock(context.Background())
+	defer s.gate.unlock()
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	open := s.tx.open
+	s.drop()
+	if open && s.owner != nil && s.owner.holds() {
+		s.release()
+	}
+	if s.owner != nil {
+		s.owner.close()
+	}
+	if s.admin != nil {
+		s.admin.close()
+	}
+	s.old.Wait()
+	return nil
+}
+
+// releaseTimeout bounds how long an abandoned transaction is cared for.
+const releaseTimeout = 10 * time.Second
+
+// release makes the coordinator abort the transaction of a producer that was
+// given up, without waiting for its timeout or for the next owner.
+func (s *Sink) release() {
+	if s.opts.AtLeastOnce {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
+	defer cancel()
+	p, err := s.newProducer()
+	if err == nil {
+		err = p.init(ctx)
+		p.close()
+	}
+	if err != nil {
+		s.opts.Log.Warn("the open transaction ends by its timeout", "timeout", s.opts.TransactionTimeout, "err", err)
+	}
+}
+
+// newProducer starts the task's producer.
+func (s *Sink) newProducer() (*producer, error) {
+	limit, partitions := s.opts.MaxRequest, 0
+	for _, t := range *s.topics.Load() {
+		limit = min(limit, t.limit)
+		partitions += len(t.parts)
+	}
+	id := s.opts.TransactionalID()
+	if s.opts.AtLeastOnce {
+		id = ""
+	}
+	conf := s.opts.producerConfig(id, limit)
+	if id != "" && partitions <= maxStatsPartitions {
+		conf["statistics.interval.ms"] = int(statsInterval.Milliseconds())
+	}
+	s.mon = newMonitor(s.opts.Log, "producer")
+	p, err := newProducer(conf, s.mon, s.acknowledged)
+	if err != nil {
+		return nil, s.opts.badConfig(err)
+	}
+	p.batchLimit = limit
+	return p, nil
+}
+
+// acknowledged notes the offset of one of our records; it runs on the events
+// goroutine of the producer.
+func (s *Sink) acknowledged(topic string, partition int32, offset int64) {
+	if t := (*s.topics.Load())[topic]; t != nil && int(partition) < len(t.parts) {
+		t.parts[partition].acknowledged(offset)
+	}
+}
+
+// A gate is a lock that can be waited for with a context.
+type gate chan struct{}
+
+func (g gate) lock(ctx context.Context) error {
+	select {
+	case g <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (g gate) unlock() { <-g }

@@ -1,0 +1,205 @@
+package kafka
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"millrace/connector/pipeline"
+)
+
+// stored is what the checkpoint topic says.
+type stored struct {
+	commit *Checkpoint
+	table  *Table
+	prime  *Prime
+	facts  map[string]json.RawMessage
+	// low and high bound the partition when it was read.
+	low, high int64
+}
+
+// firstWindow is how many offsets are read back from the end at first. Each
+// further try doubles it, so that no more than twice what is needed is read.
+const firstWindow = 4096
+
+// readStore reads the checkpoint topic back from its end until every key has
+// been found. The end is the high watermark, not the last stable offset: a
+// commit that is being written out when the reading starts is waited for.
+func (o Options) readStore(ctx context.Context, a *admin) (*stored, error) {
+	at := tp{o.CheckpointTopic, 0}
+	low, err := a.offsets(ctx, []tp{at}, false)
+	if err != nil {
+		return nil, err
+	}
+	high, err := a.offsets(ctx, []tp{at}, true)
+	if err != nil {
+		return nil, err
+	}
+	st := &stored{low: low[at], high: high[at]}
+	if st.low >= st.high {
+		return st, nil
+	}
+	r, err := o.newReader(true)
+	if err != nil {
+		return nil, err
+	}
+	defer r.close()
+	for window := int64(firstWindow); ; window *= 2 {
+		from := max(st.low, st.high-window)
+		*st = stored{low: st.low, high: st.high}
+		err := r.read(ctx, []span{{at, from, st.high}}, func(c Consumed) error { return st.take(o, c) })
+		if err != nil {
+			return nil, err
+		}
+		if from == st.low || st.complete() {
+			return st, st.check(o)
+		}
+	}
+}
+
+// complete reports whether nothing further back can matter.
+func (st *stored) complete() bool {
+	if st.commit == nil || st.table == nil || st.table.Txn < st.commit.Table {
+		return false
+	}
+	for _, kind := range st.table.Facts {
+		if st.facts[kind] == nil {
+			return false
+		}
+	}
+	return true
+}
+
+// check refuses what cannot be continued from.
+func (st *stored) check(o Options) error {
+	switch {
+	case st.commit == nil && (st.table != nil || st.prime != nil):
+		return o.damaged("there are records but no checkpoint among them")
+	case st.commit != nil && st.table == nil:
+		return o.damaged("the table of partitions is missing")
+	case st.commit != nil && st.table.Txn != st.commit.Table:
+		return o.damaged(fmt.Sprintf("the checkpoint belongs to table %d, there is table %d", st.commit.Table, st.table.Txn))
+	}
+	return nil
+}
+
+func (o Options) damaged(how string) error {
+	return with(refusal(pipeline.ExitRefused, "checkpoint-damaged", "the checkpoint topic has lost records: "+how), o.CheckpointTopic,
+		"restore the topic from a replica or backup; to give the checkpoint up, delete the topic and set millrace.start", nil)
+}
+
+// take adds one record.
+func (st *stored) take(o Options, c Consumed) error {
+	k, ok := parseKey(c.Key)
+	if !ok || k.Connector != o.Connector || k.Task != taskNumber {
+		return with(refusal(pipeline.ExitRefused, "checkpoint-foreign", fmt.Sprintf("the checkpoint topic holds a record that is not this connector's, key %.80q at offset %d", c.Key, c.Offset)), o.CheckpointTopic,
+			"choose a millrace.checkpoint.topic that nothing else writes to", nil)
+	}
+	if c.Value == nil || k.Kind == kindHistory {
+		return nil
+	}
+	err := st.put(k.Kind, c.Value)
+	var newer *newerFormatError
+	if errors.As(err, &newer) {
+		return with(refusal(pipeline.ExitRefused, "checkpoint-version", newer.Error()), o.CheckpointTopic, "run the version of millrace that wrote it, or a newer one", nil)
+	}
+	if err != nil {
+		return with(refusal(pipeline.ExitRefused, "checkpoint-damaged", fmt.Sprintf("the record at offset %d cannot be read", c.Offset)), o.CheckpointTopic, "restore the topic from a replica or backup", err)
+	}
+	return nil
+}
+
+func (st *stored) put(kind string, value []byte) error {
+	switch kind {
+	case kindCommit:
+		st.commit = new(Checkpoint)
+		return parseValue(value, st.commit)
+	case kindTable:
+		st.table = new(Table)
+		return parseValue(value, st.table)
+	case kindOpen:
+		st.prime = new(Prime)
+		return parseValue(value, st.prime)
+	}
+	var fact json.RawMessage
+	if err := parseValue(value, &fact); err != nil {
+		return err
+	}
+	if st.facts == nil {
+		st.facts = map[string]json.RawMessage{}
+	}
+	st.facts[kind] = fact
+	return nil
+}
+
+// ReadCheckpoint returns the task's last checkpoint without owning or fencing
+// anything, or nil when there is none. For `millrace lag` and its like.
+func ReadCheckpoint(ctx context.Context, o Options) (*Checkpoint, error) {
+	o = o.withDefaults()
+	a, err := newAdmin(o)
+	if err != nil {
+		return nil, err
+	}
+	defer a.close()
+	if _, err := a.connect(ctx, o.StartTimeout); err != nil {
+		return nil, err
+	}
+	found, err := a.describe(ctx, []string{o.CheckpointTopic})
+	if err != nil {
+		return nil, err
+	}
+	if _, ok := found[o.CheckpointTopic]; !ok {
+		return nil, nil
+	}
+	st, err := o.readStore(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	return st.commit, nil
+}
+
+// ranBefore looks for a trace of an earlier life of the task when there is no
+// checkpoint. It returns in words what it found, or nothing. Two traces outlive
+// lost checkpoints: a log that no longer begins at 0, and the task's record in
+// the status topic, which is never deleted by age.
+func (s *Sink) ranBefore(ctx context.Context, st *stored) (string, error) {
+	if st.low > 0 {
+		return fmt.Sprintf("the first %d records of the checkpoint topic were deleted", st.low), nil
+	}
+	last, err := s.opts.lastStatus(ctx, s.admin)
+	if err != nil || last == nil || last.Count == 0 {
+		return "", err
+	}
+	return fmt.Sprintf("%s says that %d events were published", s.opts.StatusTopic, last.Count), nil
+}
+
+// lost refuses to start from nothing when the task has already published.
+func (s *Sink) lost(ctx context.Context, st *stored) error {
+	if s.opts.StartGiven {
+		return nil
+	}
+	var holding []string
+	for name, t := range *s.topics.Load() {
+		for i := range t.parts {
+			if t.parts[i].base > 0 {
+				holding = append(holding, name)
+				break
+			}
+		}
+	}
+	if len(holding) == 0 && st.low == 0 {
+		return nil
+	}
+	trace, err := s.ranBefore(ctx, st)
+	if err != nil {
+		return err
+	}
+	if trace == "" {
+		s.opts.Log.Warn("no checkpoint, and topics already hold records: taken for those of another producer", "topics", strings.Join(holding, ", "))
+		return nil
+	}
+	return with(refusal(pipeline.ExitRefused, "checkpoint-lost", "there is no checkpoint, but this connector has published before: "+trace), s.opts.CheckpointTopic,
+		"restore the checkpoint topic, or set millrace.start (earliest, now, gtid:… or file:pos) to begin there knowingly", nil)
+}
