@@ -4,16 +4,94 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 
+# What is fetched once and kept between runs stands here, outside the work tree.
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/millrace
+GOLANGCI_VERSION := v2.11.0
+GOLANGCI := $(CACHE)/bin/golangci-lint-$(GOLANGCI_VERSION)
+
+# Packages whose tests need nothing but Go, and those that drive the program
+# from outside on real servers. Some of the first have tests on servers too.
+ROOMS := ./connector/... ./transform/... ./schemas/...
+OUTSIDE := ./tests/...
+
+# Seconds of each fuzz target.
+FUZZ_SECONDS ?= 30
+
 .PHONY: help
 help: ## print this help
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-##@ Servers
+##@ Use
+
+.PHONY: build
+build: ## build bin/millrace
+	@mkdir -p bin
+	go build -trimpath -o bin/millrace ./connector
+
+.PHONY: demo
+demo: ## watch a shop's orders become events; DEMO_SECONDS=60 makes it end by itself, KAFKA=apache takes a real Kafka
+	@mkdir -p bin && go build -o bin/sandbox ./tests/sandbox && go build -trimpath -o bin/millrace ./connector
+	@MILLRACE_BINARY=$(CURDIR)/bin/millrace DEMO_SECONDS=$(DEMO_SECONDS) exec bin/sandbox
 
 .PHONY: services
-services: ## start MySQL, MariaDB, Kafka and a schema registry; print their addresses; Ctrl-C stops them
-	@go run ./tests/services/up
+services: bin/up ## start MySQL, MariaDB, Kafka and a schema registry, print their addresses, stop them on Ctrl-C
+	@exec bin/up
 
 .PHONY: services-install
-services-install: ## only fetch what those servers need, into ~/.cache/millrace
-	@go run ./tests/services/up install
+services-install: bin/up ## only fetch what those servers need, into ~/.cache/millrace
+	@bin/up install
+
+.PHONY: bin/up
+bin/up:
+	@mkdir -p bin && go build -o bin/up ./tests/services/up
+
+##@ Check
+
+.PHONY: test
+test: ## everything: lint, vet, all tests with race detector and on real servers, the demo; prints the minutes of each room
+	@.ci/minutes begin
+	@trap '.ci/minutes end' EXIT; $(MAKE) --no-print-directory -s lint vet build bin/up; \
+	bin/up -- $(MAKE) --no-print-directory -s -k test-unit test-e2e; \
+	.ci/minutes time demo $(MAKE) --no-print-directory -s demo DEMO_SECONDS=$(or $(DEMO_SECONDS),60)
+
+.PHONY: test-unit
+test-unit: ## tests of the rooms, with the race detector
+	@.ci/minutes packages go test -race -timeout 15m $(ROOMS)
+
+.PHONY: test-e2e
+test-e2e: build ## tests from outside, on real servers that are started when none are running
+	@MILLRACE_BINARY=$(CURDIR)/bin/millrace .ci/minutes packages go test -timeout 20m $(OUTSIDE)
+
+.PHONY: lint
+lint: $(GOLANGCI) ## golangci-lint, at the version that is pinned here
+	@.ci/minutes time lint $(GOLANGCI) run --allow-serial-runners ./...
+
+.PHONY: vet
+vet: ## gofmt and go vet
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -d $$(git ls-files '*.go'); echo "fix: gofmt -w ."; exit 1; }
+	@.ci/minutes time vet go vet ./...
+
+.PHONY: race
+race: ## the rooms' tests with the race detector, three times over
+	go test -race -count=3 -timeout 30m $(ROOMS)
+
+.PHONY: fuzz
+fuzz: ## each fuzz target for FUZZ_SECONDS
+	@for package in $$(go list $(ROOMS)); do \
+	  for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
+	    echo "$$package $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZ_SECONDS)s $$package; \
+	  done; done
+
+.PHONY: bench
+bench: ## the rooms' benchmarks, with allocations
+	go test -run '^$$' -bench . -benchmem $(ROOMS)
+
+$(GOLANGCI):
+	@echo "installing golangci-lint $(GOLANGCI_VERSION) into $(CACHE)/bin (some minutes, once)"
+	@mkdir -p $(@D) && part=$$(mktemp -d) && GOBIN=$$part GOFLAGS=-mod=mod \
+	  go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION) \
+	  && mv $$part/golangci-lint $@ && rmdir $$part
+
+.PHONY: clean
+clean: ## remove what was built; the cache of servers stays
+	rm -rf bin

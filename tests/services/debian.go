@@ -41,19 +41,19 @@ func (s selection) unpack(ctx context.Context, dir string) error {
 	const fix = "check that the machine reaches its Debian package source (apt-get update), or give the server's address in MILLRACE_TEST_…"
 	progress("  reading the package lists of Debian %s", nonEmpty(s.suite, "(this release)"))
 	update := step{argv: slices.Concat([]string{"apt-get"}, options, []string{"update"}), fix: fix}
-	if _, err := update.run(ctx); err != nil {
+	if err := update.run(ctx); err != nil {
 		return err
 	}
 	progress("  downloading %s and what they need", strings.Join(s.packages, " "))
 	archives := filepath.Join(work, "cache/archives")
 	install := step{argv: slices.Concat([]string{"apt-get"}, options,
 		[]string{"install", "-y", "--download-only", "--no-install-recommends"}, s.packages), fix: fix}
-	if _, err := install.run(ctx); err != nil {
+	if err := install.run(ctx); err != nil {
 		return err
 	}
 	if len(s.alone) > 0 {
 		download := step{dir: archives, argv: slices.Concat([]string{"apt-get"}, options, []string{"download"}, s.alone), fix: fix}
-		if _, err := download.run(ctx); err != nil {
+		if err := download.run(ctx); err != nil {
 			return err
 		}
 	}
@@ -64,7 +64,7 @@ func (s selection) unpack(ctx context.Context, dir string) error {
 	progress("  unpacking %d packages", len(debs))
 	for _, deb := range debs {
 		extract := step{argv: []string{"dpkg-deb", "-x", deb, dir}, fix: "check the free space of " + dir}
-		if _, err := extract.run(ctx); err != nil {
+		if err := extract.run(ctx); err != nil {
 			return err
 		}
 	}

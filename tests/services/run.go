@@ -1,7 +1,6 @@
 package services
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -20,27 +19,15 @@ type step struct {
 	fix string
 }
 
-// run executes s and returns what it printed on standard output. The error
-// holds the last lines of its output and the fix.
-func (s step) run(ctx context.Context) ([]byte, error) {
+// run executes s. The error holds the last lines of its output and the fix.
+func (s step) run(ctx context.Context) error {
 	cmd := exec.CommandContext(ctx, s.argv[0], s.argv[1:]...)
 	cmd.Dir = s.dir
 	cmd.Env = append(os.Environ(), s.env...)
-	var out, all bytes.Buffer
-	cmd.Stdout = &tee{&out, &all}
-	cmd.Stderr = &all
-	if err := cmd.Run(); err != nil {
-		return nil, fmt.Errorf("run %s: %w\n%s\n  fix: %s", s.argv[0], err, lastLines(all.Bytes(), 15), s.fix)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("run %s: %w\n%s\n  fix: %s", s.argv[0], err, lastLines(out, 15), s.fix)
 	}
-	return out.Bytes(), nil
-}
-
-// tee writes to both buffers: one for the caller, one for the error text.
-type tee struct{ a, b *bytes.Buffer }
-
-func (t *tee) Write(p []byte) (int, error) {
-	t.a.Write(p)
-	return t.b.Write(p)
+	return nil
 }
 
 // lastLines returns the last n lines of text, indented.
