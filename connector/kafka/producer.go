@@ -54,10 +54,11 @@ type producer struct {
 
 	mu       sync.Mutex
 	failure  error // first failed delivery
-	fatal    error
 	lastStat string
 	statWake chan struct{}
 
+	died sync.Once
+	left sync.Once
 	stop sync.Once
 	wg   sync.WaitGroup
 	quit chan struct{}
@@ -165,7 +166,7 @@ func (p *producer) drain() {
 		case ck.Error:
 			p.mon.note(ev)
 			if ev.IsFatal() {
-				p.kill(ev)
+				p.died.Do(func() { close(p.dead) })
 			}
 		}
 	}
@@ -183,15 +184,6 @@ func (p *producer) report(m *ck.Message) {
 	}
 	if p.done.Add(1) >= p.target.Load() {
 		signal(p.wake)
-	}
-}
-
-func (p *producer) kill(err error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.fatal == nil {
-		p.fatal = err
-		close(p.dead)
 	}
 }
 
@@ -259,8 +251,12 @@ func (p *producer) wait(ctx context.Context, gone <-chan struct{}) error {
 		return err
 	}
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.failure
+	failed := p.failure
+	p.mu.Unlock()
+	if failed != nil {
+		return p.why(failed)
+	}
+	return nil
 }
 
 // waitFor waits until n reports have come, or until it is clear that the
@@ -289,31 +285,37 @@ func (p *producer) waitFor(ctx context.Context, n uint64, gone <-chan struct{}) 
 }
 
 // why returns the fatal error behind err if there is one, else the first
-// failed delivery, else err.
+// failed delivery, else err. It must not be called after abandon.
 func (p *producer) why(err error) error {
+	if fatal := p.k.GetFatalError(); fatal != nil {
+		return fatal
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.fatal != nil {
-		return p.fatal
-	}
 	if p.failure != nil {
 		return p.failure
 	}
 	return err
 }
 
-// close gives the producer up, with whatever it holds. It never aborts a
-// transaction: the next InitTransactions does. It may be called twice.
-func (p *producer) close() {
-	p.stop.Do(func() {
+// abandon gives up whatever the producer holds: from here on it sends nothing
+// new. It never aborts a transaction: the next InitTransactions does.
+func (p *producer) abandon() {
+	p.left.Do(func() {
 		close(p.quit)
+		_ = p.k.Purge(ck.PurgeQueue | ck.PurgeInFlight)
+	})
+}
+
+// close abandons the producer and frees it. It may be called twice.
+func (p *producer) close() {
+	p.abandon()
+	p.stop.Do(func() {
 		// Purged records are reported as failed; when all are, librdkafka
 		// holds nothing that Close would wait for.
-		if p.k.Purge(ck.PurgeQueue|ck.PurgeInFlight) == nil {
-			ctx, cancel := context.WithTimeout(context.Background(), slice)
-			p.drained(ctx)
-			cancel()
-		}
+		ctx, cancel := context.WithTimeout(context.Background(), slice)
+		p.drained(ctx)
+		cancel()
 		// The goroutine within ck.Producer.Flush may be one last rd_kafka_flush
 		// behind its caller. With nothing outstanding that call returns at
 		// once; the pause keeps the handle alive until it has.

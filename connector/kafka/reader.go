@@ -15,7 +15,6 @@ type reader struct {
 	opts Options
 	c    *ck.Consumer
 	mon  *monitor
-	logs chan struct{}
 }
 
 func (o Options) newReader(committed bool) (*reader, error) {
@@ -33,23 +32,18 @@ func (o Options) newReader(committed bool) (*reader, error) {
 	if committed {
 		conf["isolation.level"] = "read_committed"
 	}
-	conf["go.application.rebalance.enable"] = false
+	// What matters comes as an event; a log of its own would only keep Close
+	// waiting.
+	conf["go.logs.channel.enable"] = false
+	conf["log_level"] = 0
 	c, err := ck.NewConsumer(&conf)
 	if err != nil {
 		return nil, o.badConfig(err)
 	}
-	r := &reader{opts: o, c: c, mon: newMonitor(o.Log, "reader"), logs: make(chan struct{})}
-	go func() {
-		defer close(r.logs)
-		r.mon.logs(c.Logs())
-	}()
-	return r, nil
+	return &reader{opts: o, c: c, mon: newMonitor(o.Log, "reader")}, nil
 }
 
-func (r *reader) close() {
-	_ = r.c.Close()
-	<-r.logs
-}
+func (r *reader) close() { _ = r.c.Close() }
 
 // A span is a range of offsets of one partition: from is the first, to the one
 // after the last.

@@ -184,10 +184,12 @@ var (
 	errNotRecovered = errors.New("the sink has not recovered")
 )
 
-// drop gives the producer up, and with it whatever transaction is open.
+// drop gives the producer up, and with it whatever transaction is open. The
+// producer is freed beside what comes next.
 func (s *Sink) drop() {
 	if s.p != nil {
-		s.p.close()
+		s.p.abandon()
+		s.old.Go(s.p.close)
 		s.p = nil
 	}
 	s.tx.open = false
