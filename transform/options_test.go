@@ -29,7 +29,7 @@ func TestOptionProblems(t *testing.T) {
 		"bad tombstone": {routerSettings("o.route.tombstone.on.empty.payload=maybe"), "want true or false"},
 		"bad flag":      {routerSettings("o.table.expand.json.payload=maybe"), "Value must be one of false, true"},
 		"expansion":     {routerSettings("o.table.expand.json.payload=true"), "expansion of JSON payloads is not supported yet"},
-		"version":       {routerSettings("o.table.field.event.schema.version=v"), "table.field.event.schema.version: is not supported yet"},
+		"version":       {routerSettings("o.table.field.event.schema.version=v", "o.table.fields.additional.placement=a:envelope"), "table.field.event.schema.version: is not supported yet"},
 		"tracing":       {routerSettings("o.tracing.operation.name=x"), "tracing.operation.name: is not supported yet"},
 		"no converter":  {newSettings("o.type=" + TypeEventRouter), "key.converter: is not set"},
 		"own converter": {routerSettings("value.converter=com.acme.Converter"), "value.converter: com.acme.Converter is not supported yet; these are:"},

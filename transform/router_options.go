@@ -1,6 +1,7 @@
 package transform
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -117,7 +118,7 @@ func readRouter(r *routerReader) RouterOptions {
 		}
 		r.invalid(key, r.string(key, o.Regex), err.Error())
 	}
-	r.unsupported()
+	r.unsupported(o.Placements)
 	return o
 }
 
@@ -163,7 +164,7 @@ func (r *routerReader) placements() []Placement {
 
 // unsupported refuses the router's options that are not built yet, where they
 // are set to something that has an effect.
-func (r *routerReader) unsupported() {
+func (r *routerReader) unsupported(placements []Placement) {
 	if r.oneOf("table.expand.json.payload", "false", "true") == "true" {
 		r.Problem(r.prefix+"table.expand.json.payload", "the expansion of JSON payloads is not supported yet; the payload's text is written as it is, or declare the event and use "+TypeEnvelope)
 	}
@@ -171,7 +172,13 @@ func (r *routerReader) unsupported() {
 	r.oneOf("table.json.payload.null.behavior", "ignore", "optional_bytes")
 	r.oneOf("table.json.payload.empty.array.behavior", "ignore", "optional_string")
 	r.Lookup(r.prefix + "field.name.adjustment.mode")
-	for _, key := range []string{"table.field.event.schema.version", "tracing.span.context.field", "tracing.operation.name", "tracing.with.context.field.only"} {
+	const version = "table.field.event.schema.version"
+	v, _ := r.Lookup(r.prefix + version)
+	inEnvelope := func(p Placement) bool { return p.Place == PlaceEnvelope }
+	if v != "" && slices.ContainsFunc(placements, inEnvelope) { // without, it has no effect
+		r.Problem(r.prefix+version, "is not supported yet (have "+strconv.Quote(v)+")")
+	}
+	for _, key := range []string{"tracing.span.context.field", "tracing.operation.name", "tracing.with.context.field.only"} {
 		if v, set := r.Lookup(r.prefix + key); set && v != "" {
 			r.Problem(r.prefix+key, "is not supported yet (have "+strconv.Quote(v)+")")
 		}
