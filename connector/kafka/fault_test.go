@@ -95,8 +95,21 @@ func txnClient(t *testing.T, o Options) *kgo.Client {
 }
 
 func TestStandbyTakesOver(t *testing.T) {
+	for _, member := range []string{"", "host.0"} {
+		t.Run("member "+member, func(t *testing.T) { standbyTakesOver(t, member) })
+	}
+}
+
+func standbyTakesOver(t *testing.T, member string) {
 	c := cluster(t)
-	s, o := started(t, c)
+	o := testOptions(t, c.ListenAddrs())
+	o.Member = member
+	s, _ := owned(t, o)
+	deliver(t, s, &pipeline.Batch{Begins: true, Ends: true, End: events(0, 0).End})
+	deliver(t, s, events(1, 100))
+	if member != "" {
+		o.Member = "host.1"
+	}
 	var waiting atomic.Bool
 	o.Report = func(st pipeline.State, what string) {
 		if st == pipeline.StateStandby && strings.Contains(what, "waiting for") {
@@ -134,7 +147,11 @@ func TestStandbyTakesOver(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("took over after %v", time.Since(began))
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("took over after %v, about as long as a session lasts", took)
+	} else {
+		t.Logf("took over after %v", took)
+	}
 	if !pos.Same(ck.Position()) {
 		t.Fatalf("took over at %v, the owner stopped at %v", pos, ck.Position())
 	}

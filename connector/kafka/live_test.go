@@ -3,8 +3,14 @@
 package kafka
 
 import (
+	"bufio"
+	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"os"
+	"os/exec"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -103,4 +109,201 @@ func TestLiveResume(t *testing.T) {
 		t.Fatalf("%d events", n)
 	}
 	t.Logf("%+v", s.Metrics())
+}
+
+// child starts this test binary as a connector.
+func child(t *testing.T, c childOptions) (*exec.Cmd, *bufio.Scanner) {
+	t.Helper()
+	env, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), childEnv+"="+string(env))
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return cmd, bufio.NewScanner(out)
+}
+
+// TestLiveKill kills the connector at random moments under load. Each event
+// must be there once, in order per key.
+func TestLiveKill(t *testing.T) {
+	kills := 15
+	if v, err := strconv.Atoi(os.Getenv("MILLRACE_TEST_KILLS")); err == nil {
+		kills = v
+	}
+	for _, alo := range []bool{false, true} {
+		t.Run(fmt.Sprintf("at least once %t", alo), func(t *testing.T) { liveKill(t, kills, alo) })
+	}
+}
+
+func liveKill(t *testing.T, kills int, alo bool) {
+	o, topic := liveOptions(t)
+	c := childOptions{Connector: o.Connector, Topic: topic, Bootstrap: o.Bootstrap, Until: 1 << 30, Batch: 200, Slot: t.TempDir(), AtLeastOnce: alo}
+	var slowest int
+	for range kills {
+		cmd, out := child(t, c)
+		if !out.Scan() {
+			t.Fatal("the child ended before it recovered")
+		}
+		var n, ms int
+		if _, err := fmt.Sscanf(out.Text(), "recovered %d %d", &n, &ms); err != nil {
+			t.Fatal(err)
+		}
+		slowest = max(slowest, ms)
+		time.Sleep(rand.N(400 * time.Millisecond))
+		if err := cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		_ = cmd.Wait()
+	}
+	ck, err := ReadCheckpoint(testContext(t), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Until = int(ck.Count) + 3000
+	cmd, _ := child(t, c)
+	if err := cmd.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("slowest recovery after a kill: %d ms; %d events", slowest, c.Until)
+	ids := committedIDs(t, liveServers(t), topic)
+	if len(ids) != c.Until {
+		t.Fatalf("%d events, want %d", len(ids), c.Until)
+	}
+	last := map[byte]string{}
+	for _, id := range ids {
+		if k := id[len(id)-1]; last[k] >= id {
+			t.Fatalf("event %s after %s", id, last[k])
+		} else {
+			last[k] = id
+		}
+	}
+}
+
+// TestLiveStandby runs two connectors under restart-always and kills the
+// active one again and again: the other takes over or the killed one comes back
+// to its own place, nothing is lost or doubled, and nobody is fenced twice.
+func TestLiveStandby(t *testing.T) {
+	o, topic := liveOptions(t)
+	c := childOptions{Connector: o.Connector, Topic: topic, Bootstrap: o.Bootstrap, Until: 1 << 30, Batch: 50, Slot: t.TempDir()}
+	type active struct {
+		cmd *exec.Cmd
+		at  int
+	}
+	news := make(chan active, 100)
+	start := func() {
+		cmd, out := child(t, c)
+		go func() {
+			for out.Scan() {
+				var a active
+				if _, err := fmt.Sscanf(out.Text(), "recovered %d", &a.at); err == nil {
+					a.cmd = cmd
+					news <- a
+				}
+			}
+		}()
+	}
+	start()
+	cur := <-news
+	start()
+	const rounds = 6
+	for range rounds {
+		// Let it work for a while: the checkpoint moves.
+		for {
+			ck, err := ReadCheckpoint(testContext(t), o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if ck != nil && int(ck.Count) > cur.at+500 {
+				break
+			}
+		}
+		killed := time.Now()
+		if err := cur.cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		_ = cur.cmd.Wait()
+		start()
+		cur = <-news
+		t.Logf("active again after %v, at %d", time.Since(killed), cur.at)
+	}
+	for _, pid := range []*exec.Cmd{cur.cmd} {
+		_ = pid.Process.Kill()
+		_ = pid.Wait()
+	}
+	next := <-news // the standby
+	time.Sleep(200 * time.Millisecond)
+	_ = next.cmd.Process.Kill()
+	_ = next.cmd.Wait()
+	ck, err := ReadCheckpoint(testContext(t), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ck.Epoch > rounds+2 {
+		t.Errorf("taken over %d times for %d kills", ck.Epoch, rounds+1)
+	}
+	// A last transaction may be open: whoever comes next aborts it.
+	last := childOptions{Connector: c.Connector, Topic: topic, Bootstrap: c.Bootstrap, Until: int(ck.Count) + 1000, Batch: 50, Slot: c.Slot}
+	cmd, _ := child(t, last)
+	if err := cmd.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if ids := committedIDs(t, liveServers(t), topic); len(ids) != last.Until {
+		t.Fatalf("%d events, want %d", len(ids), last.Until)
+	}
+}
+
+// TestLiveHandOver closes an owner with a fixed place while another waits.
+func TestLiveHandOver(t *testing.T) {
+	o, topic := liveOptions(t)
+	o.Member = "a.0"
+	ctx := testContext(t)
+	one := New(o)
+	defer one.Close()
+	if err := one.EnsureTopics(ctx, []string{topic}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := one.Recover(ctx); err != nil {
+		t.Fatal(err)
+	}
+	deliver(t, one, &pipeline.Batch{Begins: true, Ends: true, End: events(0, 0).End})
+	deliver(t, one, onTopic(events(1, 100), topic))
+	o.Member = "b.0"
+	waiting := make(chan struct{}, 10)
+	o.Report = func(st pipeline.State, what string) {
+		if st == pipeline.StateStandby && strings.HasPrefix(what, "waiting for a.0") {
+			waiting <- struct{}{}
+		}
+	}
+	two := New(o)
+	defer two.Close()
+	done := make(chan error, 1)
+	go func() {
+		_, err := two.Recover(ctx)
+		done <- err
+	}()
+	<-waiting
+	began := time.Now()
+	if err := one.Close(); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("closed after %v", time.Since(began))
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took > 4*time.Second {
+		t.Errorf("taken over after %v", took)
+	} else {
+		t.Logf("taken over after %v", took)
+	}
+	if two.Metrics().Fences != 1 {
+		t.Errorf("%+v", two.Metrics())
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -18,6 +19,8 @@ const (
 	// handBack is how long a revoked owner may take to stop before the
 	// partition is given back to the group.
 	handBack = 5 * time.Second
+	// handOverPatience is how long a closing owner waits to see its successor.
+	handOverPatience = 2 * time.Second
 	// joinPatience is how long a member that must not wait gives the group to
 	// assign it the task before it looks who has it.
 	joinPatience = 2 * time.Second
@@ -41,6 +44,8 @@ type owner struct {
 	change chan struct{} // closed and replaced at each change
 	err    error
 
+	// moveTo takes a topic to subscribe to instead, see handOver.
+	moveTo chan string
 	quit   chan struct{}
 	stop   sync.Once
 	polled sync.WaitGroup
@@ -67,7 +72,7 @@ func (o Options) join(yield func(context.Context), tell func(bool)) (*owner, err
 	}
 	w := &owner{
 		opts: o, c: c, mon: newMonitor(o.Log, "owner"), yield: yield, tell: tell,
-		lost: make(chan struct{}), change: make(chan struct{}), quit: make(chan struct{}),
+		lost: make(chan struct{}), change: make(chan struct{}), quit: make(chan struct{}), moveTo: make(chan string, 1),
 	}
 	close(w.lost)
 	if err := c.Subscribe(o.CheckpointTopic, w.rebalance); err != nil {
@@ -85,6 +90,13 @@ func (w *owner) poll() {
 		select {
 		case <-w.quit:
 			return
+		default:
+		}
+		select {
+		case topic := <-w.moveTo:
+			if err := w.c.Subscribe(topic, w.rebalance); err != nil {
+				w.opts.Log.Debug("task not handed over", "err", err)
+			}
 		default:
 		}
 		if e, ok := w.c.Poll(100).(ck.Error); ok {
@@ -132,7 +144,7 @@ func (w *owner) rebalance(c *ck.Consumer, ev ck.Event) error {
 		if err := c.IncrementalAssign(ev.Partitions); err != nil {
 			return fmt.Errorf("assign: %w", err)
 		}
-		if len(ev.Partitions) == 0 {
+		if !w.includesTask(ev.Partitions) {
 			return nil
 		}
 		if err := c.Pause(ev.Partitions); err != nil {
@@ -140,7 +152,7 @@ func (w *owner) rebalance(c *ck.Consumer, ev ck.Event) error {
 		}
 		w.set(true, nil)
 	case ck.RevokedPartitions:
-		if len(ev.Partitions) > 0 {
+		if w.includesTask(ev.Partitions) {
 			w.set(false, nil)
 			if !c.AssignmentLost() && !w.closing() {
 				// The successor is assigned only after this returns.
@@ -154,6 +166,44 @@ func (w *owner) rebalance(c *ck.Consumer, ev ck.Event) error {
 		}
 	}
 	return nil
+}
+
+// includesTask reports whether the checkpoint partition is among partitions. A
+// static member may be given what its predecessor subscribed to last.
+func (w *owner) includesTask(partitions []ck.TopicPartition) bool {
+	for i := range partitions {
+		if *partitions[i].Topic == w.opts.CheckpointTopic {
+			return true
+		}
+	}
+	return false
+}
+
+// handOver makes the group give the task to another member, if there is one,
+// before a static member closes: such a member never says that it leaves, and
+// the others would wait for its session to time out. Subscribing to another
+// topic, any that exists, is what makes the group assign the task anew.
+func (w *owner) handOver(a *admin, topic string) {
+	if w.opts.Member == "" || topic == "" || !w.holds() || w.members(a) < 2 {
+		return
+	}
+	w.set(false, nil)
+	w.moveTo <- topic
+	ctx, cancel := context.WithTimeout(context.Background(), handOverPatience)
+	defer cancel()
+	for try := 0; ctx.Err() == nil; try++ {
+		if who := w.holder(ctx, a); who != "" && !strings.HasPrefix(who, w.opts.Member+"-") {
+			return
+		}
+		_ = pause(ctx, min(try, 1))
+	}
+}
+
+// members returns how many members the group has, 0 when that cannot be said.
+func (w *owner) members(a *admin) int {
+	n := 0
+	w.describe(context.Background(), a, func(m *ck.MemberDescription) { n++ })
+	return n
 }
 
 // gone is closed while the task is not held.
@@ -208,23 +258,31 @@ func (w *owner) wait(ctx context.Context, a *admin) error {
 // holder returns who the group has given the task to, or "" when that cannot
 // be said.
 func (w *owner) holder(ctx context.Context, a *admin) string {
+	who := ""
+	w.describe(ctx, a, func(m *ck.MemberDescription) {
+		if w.includesTask(m.Assignment.TopicPartitions) {
+			who = m.ConsumerID + " at " + m.Host
+		}
+	})
+	return who
+}
+
+// describe calls each for every member of the group while it is stable.
+func (w *owner) describe(ctx context.Context, a *admin, each func(*ck.MemberDescription)) {
 	ctx, cancel := context.WithTimeout(ctx, joinPatience)
 	defer cancel()
 	res, err := a.client.DescribeConsumerGroups(ctx, []string{w.opts.Group()}, ck.SetAdminRequestTimeout(joinPatience))
 	if err != nil {
-		return ""
+		return
 	}
 	for _, g := range res.ConsumerGroupDescriptions {
 		if g.State != ck.ConsumerGroupStateStable {
 			continue
 		}
-		for _, m := range g.Members {
-			if len(m.Assignment.TopicPartitions) > 0 {
-				return m.ConsumerID + " at " + m.Host
-			}
+		for i := range g.Members {
+			each(&g.Members[i])
 		}
 	}
-	return ""
 }
 
 // closing reports whether close has been called: its caller has stopped

@@ -220,6 +220,10 @@ func (s *Sink) Close() error {
 		s.release()
 	}
 	if s.owner != nil {
+		for name := range *s.topics.Load() {
+			s.owner.handOver(s.admin, name)
+			break
+		}
 		s.owner.close()
 	}
 	if s.admin != nil {
