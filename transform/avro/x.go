@@ -1,0 +1,2 @@
+package avro
+const maxDepth = 64
