@@ -202,13 +202,18 @@ func (t *Transformer) subject(name, topic string) (Subject, error) {
 		}
 	}
 	text, err := t.codecs.catalog.Envelope(name, t.opts.Namespace)
+	var schema *avro.Schema
+	if err == nil {
+		schema, err = avro.Parse(text)
+	}
 	if err != nil {
 		return Subject{}, &pipeline.Refusal{
 			Exit: pipeline.ExitConfig, Rule: "schema-files", What: "the envelope of the aggregate " + name + " cannot be made",
 			Fix: "correct the files of this aggregate, or choose another millrace.schemas.namespace", Cause: err,
 		}
 	}
-	s.Schema = text
+	// The order of properties in the files must not make another schema.
+	s.Schema = schema.Text()
 	t.records[record], t.subjects[s.Name] = name, name
 	return s, nil
 }

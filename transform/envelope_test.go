@@ -282,6 +282,32 @@ func TestSubjectStrategies(t *testing.T) {
 	}
 }
 
+// The registered text is the file's content in a fixed order of properties, and
+// goavro reads it as the same schema.
+func TestRegisteredTextIsCanonical(t *testing.T) {
+	texts := map[string]bool{}
+	for _, event := range []string{
+		`{"type":"record","name":"A","namespace":"a","doc":"d","fields":[{"name":"x","type":"int","doc":"y"}]}`,
+		`{"doc":"d","namespace":"a", "fields":[{"doc":"y","type":{"type":"int"},"name":"x","millrace.columns":["x","y"]}],"name":"A","millrace.retired":true,"type":"record"}`,
+	} {
+		c, err := schemas.Load(fstest.MapFS{"order/A.avsc": {Data: []byte(event)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		subjects, err := mustTransformer(t, envelopeSettings(), Deps{Catalog: c}).Subjects()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := goavro.NewCodec(subjects[0].Schema); err != nil {
+			t.Error(err)
+		}
+		texts[subjects[0].Schema] = true
+	}
+	if len(texts) != 1 {
+		t.Errorf("the same event is registered as %d texts: %v", len(texts), texts)
+	}
+}
+
 func TestNamesThatCollide(t *testing.T) {
 	for name, c := range map[string]struct {
 		set  []string

@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -278,7 +279,7 @@ func position(ctx context.Context, t *testing.T, conn *sql.Conn, mariaDB bool) c
 		into[i] = new(sql.RawBytes)
 	}
 	into[0], into[1] = &c.File, &c.Pos
-	if err := rows.Scan(into...); err != nil {
+	if err := errors.Join(rows.Scan(into...), rows.Err()); err != nil {
 		t.Fatal(err)
 	}
 	return c
