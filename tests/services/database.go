@@ -54,6 +54,9 @@ type DatabaseOptions struct {
 	Dir string
 	// Port is 0 for any free one.
 	Port int
+	// Program is a MySQL server of the machine's own to run, such as
+	// MySQLOnPath found; empty for the private prefix.
+	Program string
 	// Args are appended to the server's command line, after our settings.
 	Args []string
 	// TLS is the server's certificate. Without it MySQL has one that it made

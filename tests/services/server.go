@@ -221,5 +221,9 @@ func tryPort(port int) (func(), error) {
 	return unlock, nil
 }
 
+// ReservePort returns a port on 127.0.0.1 that nobody listens on and no other
+// process of this package takes, until release is called.
+func ReservePort() (port int, release func(), err error) { return reservePort(0) }
+
 // hostPort returns the address of a port on this machine.
 func hostPort(port int) string { return net.JoinHostPort(host, strconv.Itoa(port)) }
