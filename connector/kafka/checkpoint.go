@@ -17,16 +17,18 @@ import (
 //
 //	kind        value        written
 //	open        Prime        first in each transaction that carries events
-//	commit      Checkpoint   last in each transaction
-//	table       Table        in the first transaction of an owner and then at least once a minute
-//	history     Checkpoint   once a minute, with "minute" in the key; removed after millrace.checkpoint.history
+//	table       Table        before the commit, in the first transaction of an owner and then at least once a minute
+//	commit      Checkpoint   in each transaction, after everything that it stands for
+//	history     Checkpoint   after the commit, once a minute, with "minute" in the key; removed after millrace.checkpoint.history
 //	partitions  Counts       when it changes, and with each table
 //	any other   JSON         a fact given by SetFact, when it changes, and with each table
 //
 // The topic is compacted: only the newest record of a key must survive. A
 // commit therefore lists every partition written since the table that it names,
 // not only those of its own transaction: table and commit together are the
-// whole state, whatever compaction removed between them.
+// whole state, whatever compaction removed between them. Tables take turns
+// between two keys, the second with "slot":1: one that became visible without
+// its commit does not displace the one that the last commit names.
 //
 // Versions: a reader refuses a record whose "v" is above its own. Members are
 // only ever added; a member that changes its meaning raises "v".
@@ -58,8 +60,9 @@ type recordKey struct {
 	Connector string `json:"connector"`
 	Task      int    `json:"task"`
 	Kind      string `json:"kind"`
-	// Minute is set for kind history alone.
+	// Minute is set for kind history alone, Slot for every other table.
 	Minute string `json:"minute,omitempty"`
+	Slot   int    `json:"slot,omitempty"`
 }
 
 // Checkpoint is the value of kind "commit": where the task stands after one
@@ -217,6 +220,11 @@ func fromMicros(us int64) time.Time {
 // key returns the record key of the given kind.
 func key(connector, kind string) []byte {
 	return encode(recordKey{Connector: connector, Task: taskNumber, Kind: kind})
+}
+
+// tableKey returns the key of one of the two table records.
+func tableKey(connector string, slot int) []byte {
+	return encode(recordKey{Connector: connector, Task: taskNumber, Kind: kindTable, Slot: slot})
 }
 
 // historyKey returns the key of one minute's history record.

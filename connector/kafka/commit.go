@@ -22,8 +22,9 @@ const (
 	commitPatience = 10 * time.Second
 )
 
-// commit writes the checkpoint and commits. The checkpoint is the last record,
-// written only after everything before it was acknowledged.
+// commit writes the checkpoint and commits. The checkpoint is written only
+// after everything before it was acknowledged; one transaction a minute adds
+// a record of history behind it.
 func (s *Sink) commit(ctx context.Context, b *pipeline.Batch, gone <-chan struct{}) error {
 	now := time.Now()
 	w := s.closing(b, now)
@@ -87,15 +88,15 @@ func (s *Sink) closing(b *pipeline.Batch, now time.Time) written {
 			w.add(key(s.opts.Connector, kind), s.state.facts[kind])
 		}
 	}
-	s.history(&w, now)
+	w.commit.Table = s.state.tableTxn
 	if w.table {
 		w.commit.Table = s.tx.txn
-		w.add(key(s.opts.Connector, kindTable), encode(s.table(w.pruned)))
+		w.add(tableKey(s.opts.Connector, 1-s.state.tableSlot), encode(s.table()))
 	} else {
-		w.commit.Table = s.state.tableTxn
 		w.commit.Partitions = s.listing()
 	}
 	w.add(key(s.opts.Connector, kindCommit), encode(w.commit))
+	s.history(&w, now)
 	return w
 }
 
@@ -156,8 +157,8 @@ func (ps Partitions) put(p *part) {
 }
 
 // table returns all partitions that the task has ever written to.
-func (s *Sink) table(pruned string) Table {
-	t := Table{V: formatVersion, Txn: s.tx.txn, Partitions: Partitions{}, Facts: slices.Sorted(maps.Keys(s.state.facts)), Pruned: pruned}
+func (s *Sink) table() Table {
+	t := Table{V: formatVersion, Txn: s.tx.txn, Partitions: Partitions{}, Facts: slices.Sorted(maps.Keys(s.state.facts)), Pruned: s.state.pruned}
 	live := *s.topics.Load()
 	for name, parts := range s.state.partitions {
 		if live[name] == nil {
@@ -184,7 +185,9 @@ func (s *Sink) history(w *written, now time.Time) {
 		return
 	}
 	w.minute = minute
-	w.add(historyKey(s.opts.Connector, minute), encode(w.commit))
+	past := w.commit
+	past.Partitions = nil
+	w.add(historyKey(s.opts.Connector, minute), encode(past))
 	at, err := time.Parse(minuteLayout, w.pruned)
 	if err != nil {
 		w.pruned = minute // the first record of all
@@ -208,7 +211,7 @@ func (s *Sink) committed(w written, now time.Time) {
 		s.state.minute = w.minute
 	}
 	if w.table {
-		s.state.tableTxn, s.state.tableAt = s.tx.txn, now
+		s.state.tableTxn, s.state.tableSlot, s.state.tableAt = s.tx.txn, 1-s.state.tableSlot, now
 		for _, p := range s.state.listed {
 			p.listed = false
 		}

@@ -59,7 +59,7 @@ func (s *Sink) deliver(ctx context.Context, b *pipeline.Batch) error {
 		return errLost
 	}
 	if b.Begins == s.tx.open {
-		return refusal(pipeline.ExitInternal, "batch-order", fmt.Sprintf("a batch begins %t while a transaction is open %t", b.Begins, s.tx.open))
+		return with(refusal(pipeline.ExitInternal, "batch-order", fmt.Sprintf("a batch begins %t while a transaction is open %t", b.Begins, s.tx.open)), "", "report this defect; starting again goes on from the last checkpoint", nil)
 	}
 	if err := s.prepare(ctx, b); err != nil {
 		return err

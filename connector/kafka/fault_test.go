@@ -224,6 +224,9 @@ func tear(t *testing.T, s *Sink, o Options, b *pipeline.Batch, visible int) {
 		t.Fatal(err)
 	}
 	records := []*kgo.Record{{Topic: o.withDefaults().CheckpointTopic, Key: key(o.Connector, kindOpen), Value: encode(prime)}}
+	// The table of the transaction may be visible too: it must not displace
+	// the one that the last commit names.
+	records = append(records, &kgo.Record{Topic: o.withDefaults().CheckpointTopic, Key: tableKey(o.Connector, 1-s.state.tableSlot), Value: encode(Table{V: 1, Txn: prime.Txn})})
 	for i := range b.Records[:visible] {
 		r := &b.Records[i]
 		records = append(records, &kgo.Record{Topic: r.Topic, Partition: s.plan[i].id, Key: r.Key, Value: r.Value, Headers: []kgo.RecordHeader{{Key: "id", Value: r.ID}}})

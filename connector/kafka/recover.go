@@ -215,7 +215,7 @@ func (s *Sink) adoptStore(st *stored) error {
 	c := st.commit
 	s.state.txn, s.state.count, s.state.epoch = c.Txn, c.Count, c.Epoch+1
 	s.state.torn = c.Torn
-	s.state.pruned = st.table.Pruned
+	s.state.pruned, s.state.tableSlot = st.table.Pruned, st.slot
 	s.state.partitions = st.table.Partitions
 	if s.state.partitions == nil {
 		s.state.partitions = Partitions{}

@@ -65,11 +65,12 @@ type state struct {
 	counts     map[string]int32
 	facts      map[string]json.RawMessage
 	changed    map[string]bool
-	// tableTxn and tableAt are the newest table's; listed are the parts
-	// written since.
-	tableTxn uint64
-	tableAt  time.Time
-	listed   []*part
+	// tableTxn, tableSlot and tableAt are the newest table's; listed are the
+	// parts written since.
+	tableTxn  uint64
+	tableSlot int
+	tableAt   time.Time
+	listed    []*part
 	// minute is the last one in the history, pruned the first that may exist.
 	minute, pruned string
 	// torn is what was committed early and must come again; until the count

@@ -13,8 +13,12 @@ import (
 // stored is what the checkpoint topic says.
 type stored struct {
 	commit *Checkpoint
-	table  *Table
 	prime  *Prime
+	// tables are the last ones by their slot, table is the one that commit
+	// names and slot its slot.
+	tables [2]*Table
+	table  *Table
+	slot   int
 	facts  map[string]json.RawMessage
 	// low and high bound the partition when it was read.
 	low, high int64
@@ -61,7 +65,7 @@ func (o Options) readStore(ctx context.Context, a *admin) (*stored, error) {
 
 // complete reports whether nothing further back can matter.
 func (st *stored) complete() bool {
-	if st.commit == nil || st.table == nil || st.table.Txn < st.commit.Table {
+	if !st.choose() {
 		return false
 	}
 	for _, kind := range st.table.Facts {
@@ -72,15 +76,23 @@ func (st *stored) complete() bool {
 	return true
 }
 
+// choose finds the table that the commit names.
+func (st *stored) choose() bool {
+	for slot, t := range st.tables {
+		if st.commit != nil && t != nil && t.Txn == st.commit.Table {
+			st.table, st.slot = t, slot
+		}
+	}
+	return st.table != nil
+}
+
 // check refuses what cannot be continued from.
 func (st *stored) check(o Options) error {
 	switch {
-	case st.commit == nil && (st.table != nil || st.prime != nil):
+	case st.commit == nil && (st.tables[0] != nil || st.tables[1] != nil || st.prime != nil):
 		return o.damaged("there are records but no checkpoint among them")
-	case st.commit != nil && st.table == nil:
-		return o.damaged("the table of partitions is missing")
-	case st.commit != nil && st.table.Txn != st.commit.Table:
-		return o.damaged(fmt.Sprintf("the checkpoint belongs to table %d, there is table %d", st.commit.Table, st.table.Txn))
+	case st.commit != nil && !st.choose():
+		return o.damaged(fmt.Sprintf("table %d, which the checkpoint continues, is missing", st.commit.Table))
 	}
 	return nil
 }
@@ -100,7 +112,7 @@ func (st *stored) take(o Options, c Consumed) error {
 	if c.Value == nil || k.Kind == kindHistory {
 		return nil
 	}
-	err := st.put(k.Kind, c.Value)
+	err := st.put(k, c.Value)
 	var newer *newerFormatError
 	if errors.As(err, &newer) {
 		return with(refusal(pipeline.ExitRefused, "checkpoint-version", newer.Error()), o.CheckpointTopic, "run the version of millrace that wrote it, or a newer one", nil)
@@ -111,14 +123,15 @@ func (st *stored) take(o Options, c Consumed) error {
 	return nil
 }
 
-func (st *stored) put(kind string, value []byte) error {
-	switch kind {
+func (st *stored) put(k recordKey, value []byte) error {
+	switch k.Kind {
 	case kindCommit:
 		st.commit = new(Checkpoint)
 		return parseValue(value, st.commit)
 	case kindTable:
-		st.table = new(Table)
-		return parseValue(value, st.table)
+		t := new(Table)
+		st.tables[k.Slot&1] = t
+		return parseValue(value, t)
 	case kindOpen:
 		st.prime = new(Prime)
 		return parseValue(value, st.prime)
@@ -130,7 +143,7 @@ func (st *stored) put(kind string, value []byte) error {
 	if st.facts == nil {
 		st.facts = map[string]json.RawMessage{}
 	}
-	st.facts[kind] = fact
+	st.facts[k.Kind] = fact
 	return nil
 }
 
