@@ -1,0 +1,76 @@
+package admin
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"millrace/connector/pipeline"
+)
+
+// collector makes metrics of connectors' statuses when it is asked.
+type collector struct {
+	opts Options
+
+	build, state, records, bytes, transactions, commits, recoveries, lag, position *prometheus.Desc
+}
+
+func newCollector(opts Options) *collector {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("millrace_"+name, help, labels, nil)
+	}
+	const c = "connector"
+	return &collector{
+		opts:         opts,
+		build:        desc("build_info", "The program's version; always 1.", "version"),
+		state:        desc("connector_state", "1 for the state that the connector is in.", c, "state"),
+		records:      desc("records_total", "Records delivered since start.", c),
+		bytes:        desc("record_bytes_total", "Bytes of keys and values delivered since start.", c),
+		transactions: desc("source_transactions_total", "Source transactions with events delivered since start.", c),
+		commits:      desc("commits_total", "Checkpoints committed since start.", c),
+		recoveries:   desc("recoveries_total", "Deliveries whose outcome was in doubt, and which went through recovery.", c),
+		lag:          desc("lag_seconds", "Age that the last event had when it was committed.", c),
+		position:     desc("last_commit_timestamp_seconds", "Commit time in the source of the last transaction that is checkpointed.", c),
+	}
+}
+
+var states = []pipeline.State{
+	pipeline.StateBoot, pipeline.StateStandby, pipeline.StateFencing, pipeline.StateRecovering, pipeline.StateValidating,
+	pipeline.StateStreaming, pipeline.StateDraining, pipeline.StateFailed, pipeline.StateStopped,
+}
+
+// Describe implements prometheus.Collector.
+func (c *collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{c.build, c.state, c.records, c.bytes, c.transactions, c.commits, c.recoveries, c.lag, c.position} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	gauge(c.build, 1, c.opts.Version)
+	for _, s := range c.opts.Status() {
+		counter := func(d *prometheus.Desc, v uint64) {
+			ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), s.Connector)
+		}
+		for _, state := range states {
+			v := 0.0
+			if s.State == state {
+				v = 1
+			}
+			gauge(c.state, v, s.Connector, string(state))
+		}
+		counter(c.records, s.Records)
+		counter(c.bytes, s.Bytes)
+		counter(c.transactions, s.Transactions)
+		counter(c.commits, s.Commits)
+		counter(c.recoveries, s.Recoveries)
+		gauge(c.lag, s.Lag.Seconds(), s.Connector)
+		if !s.Position.CommitTime.IsZero() {
+			gauge(c.position, float64(s.Position.CommitTime.UnixMicro())/float64(time.Second/time.Microsecond), s.Connector)
+		}
+	}
+}
