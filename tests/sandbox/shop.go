@@ -21,8 +21,8 @@ const (
 	counters = 3
 	// pace is how often each counter serves somebody: slow enough to read.
 	pace = 450 * time.Millisecond
-	// rollbackEvery lets about one order in so many fail at the last moment.
-	rollbackEvery = 9
+	// rollbackEvery lets one order in so many fail at the last moment.
+	rollbackEvery = 5
 )
 
 // tables is what the shop keeps. The outbox has the columns that Debezium's
@@ -62,7 +62,7 @@ func openShop(ctx context.Context, d *services.Database, l *ledger) (*shop, erro
 func (s *shop) run(ctx context.Context) error {
 	group, stop := errgroup.WithContext(ctx)
 	for n := range counters {
-		c := &counter{shop: s, dice: rand.New(rand.NewPCG(uint64(n), 1))}
+		c := newCounter(s, n)
 		group.Go(func() error { return c.run(stop) })
 	}
 	return group.Wait()
@@ -135,15 +135,20 @@ func (s *shop) write(ctx context.Context, tx *sql.Tx, e event) error {
 // of its commits is the order of their events.
 type counter struct {
 	*shop
-	dice   *rand.Rand
-	open   []*order
-	served int
+	dice           *rand.Rand
+	open           []*order
+	served, placed int
 }
 
 // order is an order that is not finished yet.
 type order struct {
 	id, customer, total int64
 	status              string
+}
+
+// newCounter opens a till. What it sells follows from its number alone.
+func newCounter(s *shop, number int) *counter {
+	return &counter{shop: s, dice: rand.New(rand.NewPCG(uint64(number), 1))}
 }
 
 func (c *counter) run(ctx context.Context) error {
@@ -211,7 +216,8 @@ func (c *counter) place(ctx context.Context) error {
 		o.total += quantity * price
 		lines = append(lines, map[string]any{"sku": fmt.Sprintf("A-%03d", c.dice.IntN(1000)), "quantity": quantity, "unit_price": money(price)})
 	}
-	commit := c.dice.IntN(rollbackEvery) > 0
+	c.placed++
+	commit := c.placed%rollbackEvery != 0
 	err := c.transact(ctx, commit, func(tx *sql.Tx) ([]event, error) {
 		result, err := tx.ExecContext(ctx, "INSERT INTO orders (customer_id, status, total_minor) VALUES (?, 'placed', ?)", o.customer, o.total)
 		if err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -204,4 +205,11 @@ func (s *stack) shell(ctx context.Context, line string) ([]byte, error) {
 		return nil, fmt.Errorf("run %s: %w", line, err)
 	}
 	return out, nil
+}
+
+// count returns how many committed records kcat reads in a topic, from its
+// beginning to its end.
+func (s *stack) count(ctx context.Context, topic string) (int, error) {
+	out, err := s.shell(ctx, "kcat -b "+s.bootstrap+" -C -t "+topic+` -o beginning -e -q -X isolation.level=read_committed -f '%k\n'`)
+	return bytes.Count(out, []byte("\n")), err
 }
