@@ -99,8 +99,8 @@ func (s *Schema) setDecimal() error {
 		return nil
 	}
 	most := new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(s.precision)), nil)
-	room := new(big.Int).Lsh(big.NewInt(1), uint(max(0, 8*s.size-1)))
-	if s.size == 0 || most.Cmp(room) > 0 {
+	room := new(big.Int).Lsh(big.NewInt(1), uint(8*s.size-1))
+	if most.Cmp(room) > 0 {
 		return fmt.Errorf("decimal: a fixed of size %d has no room for %d digits", s.size, s.precision)
 	}
 	return nil

@@ -78,9 +78,12 @@ func ParseAll(files map[string]string) (map[string]*Schema, error) {
 }
 
 // agree asks goavro, too, whether s is a schema: what it refuses, consumers
-// that use it could not read.
+// that use it could not read. It does not get to see defaults, which finish has
+// checked: goavro refuses those of a fixed beyond U+007F, which are good.
 func agree(s *Schema) error {
-	_, err := goavro.NewCodec(s.Text())
+	p := printer{defined: map[string]bool{}, bare: true}
+	p.schema(s, "")
+	_, err := goavro.NewCodec(string(p.dst))
 	return err
 }
 
@@ -198,6 +201,8 @@ func (p *parser) object(v *value, namespace string) (*Schema, error) {
 		return p.collection(v, Array, "items", namespace)
 	case word == "map":
 		return p.collection(v, Map, "values", namespace)
+	case word == "error":
+		return nil, errors.New("the type error belongs to protocols: write record")
 	case isWord:
 		if primitive, ok := primitives[word]; ok {
 			s := &Schema{kind: primitive, attrs: attributes(v, "type")}
@@ -270,7 +275,7 @@ func (p *parser) named(v *value, word, namespace string) (*Schema, error) {
 		err = s.setSymbols(v)
 	default:
 		s.kind, s.attrs = Fixed, attributes(v, "type", "name", "namespace", "size")
-		if s.size, err = wholeNumber(v, "size", 0, math.MaxInt32); err == nil {
+		if s.size, err = wholeNumber(v, "size", 1, math.MaxInt32); err == nil {
 			err = s.setLogical()
 		}
 	}

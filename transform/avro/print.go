@@ -39,6 +39,8 @@ func (s *Schema) Text() string {
 type printer struct {
 	dst     []byte
 	defined map[string]bool
+	// bare leaves out the defaults of fields.
+	bare bool
 }
 
 func (p *printer) schema(s *Schema, namespace string) {
@@ -106,7 +108,7 @@ func (p *printer) field(f *Field, namespace string) {
 	at := p.attrs(f.attrs, printRank("logicalType"))
 	p.dst = append(p.dst, `,"type":`...)
 	p.schema(f.Type, namespace)
-	if f.HasDefault {
+	if f.HasDefault && !p.bare {
 		p.dst = f.literal.append(append(p.dst, `,"default":`...))
 	}
 	p.attrs(f.attrs[at:], len(printOrder)+1)

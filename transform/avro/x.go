@@ -1,2 +1,0 @@
-package avro
-const maxDepth = 64
