@@ -1,8 +1,12 @@
 package config
 
 import (
+	"errors"
+	"fmt"
 	"strconv"
 	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
 )
 
 type property struct {
@@ -12,25 +16,60 @@ type property struct {
 
 // parseProperties reads Java's properties format: comments, continuation
 // lines, the separators "=", ":" and blanks, and escapes. A library would do,
-// but none keeps the line numbers that messages need.
-// https://docs.oracle.com/javase/8/docs/api/java/util/Properties.html#load-java.io.Reader-
-func parseProperties(text string) []property {
+// but none keeps the line numbers that messages need. The error carries the
+// line of what Java refuses too.
+// https://docs.oracle.com/en/java/javase/17/docs/api/java.base/java/util/Properties.html#load(java.io.Reader)
+func parseProperties(data []byte) ([]property, error) {
 	var list []property
-	lines := strings.Split(strings.ReplaceAll(strings.ReplaceAll(text, "\r\n", "\n"), "\r", "\n"), "\n")
+	text := strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(decodeText(data))
+	lines := strings.Split(text, "\n")
 	for i := 0; i < len(lines); i++ {
 		number := i + 1
 		line := strings.TrimLeft(lines[i], " \t\f")
 		if line == "" || line[0] == '#' || line[0] == '!' {
 			continue
 		}
-		for continues(line) && i+1 < len(lines) {
-			i++
-			line = line[:len(line)-1] + strings.TrimLeft(lines[i], " \t\f")
+		for continues(line) {
+			line = line[:len(line)-1]
+			if i++; i == len(lines) {
+				break // a backslash at the end of the file continues nothing
+			}
+			line += strings.TrimLeft(lines[i], " \t\f")
 		}
+		p := property{number: number}
 		key, value := splitProperty(line)
-		list = append(list, property{unescape(key), unescape(value), number})
+		var err error
+		if p.key, err = unescape(key); err == nil {
+			p.value, err = unescape(value)
+		}
+		if err != nil {
+			return list, &lineError{line: number, err: err}
+		}
+		list = append(list, p)
 	}
-	return list
+	return list, nil
+}
+
+// lineError is an error on a line of a file.
+type lineError struct {
+	line int
+	err  error
+}
+
+func (e *lineError) Error() string { return fmt.Sprintf("line %d: %v", e.line, e.err) }
+func (e *lineError) Unwrap() error { return e.err }
+
+// decodeText takes what is UTF-8 as such and all else as ISO 8859-1, which is
+// what Java reads; a byte order mark is no text.
+func decodeText(data []byte) string {
+	if utf8.Valid(data) {
+		return strings.TrimPrefix(string(data), "\ufeff")
+	}
+	var b strings.Builder
+	for _, c := range data {
+		b.WriteRune(rune(c))
+	}
+	return b.String()
 }
 
 // continues reports whether the line ends in an odd number of backslashes.
@@ -62,9 +101,10 @@ func splitProperty(line string) (key, value string) {
 	return key, rest
 }
 
-func unescape(s string) string {
+// unescape replaces Java's escapes. The text does not end in a lone backslash.
+func unescape(s string) (string, error) {
 	if strings.IndexByte(s, '\\') < 0 {
-		return s
+		return s, nil
 	}
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
@@ -83,15 +123,40 @@ func unescape(s string) string {
 		case 'f':
 			b.WriteByte('\f')
 		case 'u':
-			if i+4 < len(s) {
-				if r, err := strconv.ParseUint(s[i+1:i+5], 16, 16); err == nil {
-					b.WriteRune(rune(r))
-					i += 4
-				}
+			r, size, err := unicodeEscape(s[i-1:])
+			if err != nil {
+				return "", err
 			}
+			b.WriteRune(r)
+			i += size - 2
 		default:
 			b.WriteByte(s[i])
 		}
 	}
-	return b.String()
+	return b.String(), nil
+}
+
+// unicodeEscape reads \uXXXX, or two of them that are a surrogate pair, at the
+// beginning of s and returns how long it was.
+func unicodeEscape(s string) (r rune, size int, err error) {
+	const size1 = len(`\u0000`)
+	unit := func(s string) (rune, bool) {
+		if len(s) < size1 || s[0] != '\\' || s[1] != 'u' {
+			return 0, false
+		}
+		n, err := strconv.ParseUint(s[2:size1], 16, 16)
+		return rune(n), err == nil
+	}
+	r, ok := unit(s)
+	if !ok {
+		return 0, 0, errors.New(`malformed \uxxxx: want four hexadecimal digits; a backslash itself is written \\`)
+	}
+	if utf16.IsSurrogate(r) {
+		if low, ok := unit(s[size1:]); ok {
+			if pair := utf16.DecodeRune(r, low); pair != utf8.RuneError {
+				return pair, 2 * size1, nil
+			}
+		}
+	}
+	return r, size1, nil
 }

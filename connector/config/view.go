@@ -18,13 +18,30 @@ type View struct {
 	connector, worker *File
 	problems          *Problems
 	taken             map[string]bool
+	// inherited are the keys, and prefixes that end in a dot, under which the
+	// worker's values are seen; nil shows all.
+	inherited []string
 }
 
 var _ pipeline.Settings = (*View)(nil)
 
-// NewView returns the view of connector over worker; problems go to p.
-func NewView(connector, worker *File, p *Problems) *View {
-	return &View{connector: connector, worker: worker, problems: p, taken: map[string]bool{}}
+// NewView returns the view of connector over worker and replaces the
+// connector's references to config providers; problems go to p. Of the worker
+// only the inherited keys are seen, where one that ends in a dot covers all
+// that begin so; without any, all are: a worker has settings of its own that
+// bear the name of a connector's and mean something else.
+func NewView(connector, worker *File, p *Problems, inherited ...string) *View {
+	v := &View{connector: connector, worker: worker, problems: p, taken: map[string]bool{}, inherited: inherited}
+	resolve(connector, providersOf(worker, p), p)
+	if connector.Name != "" {
+		connector.Name = connector.entries["name"].Value
+	}
+	for _, key := range connector.Keys() {
+		if c := converterOf(key); c != "" && !v.own(c) {
+			v.Warn(key, "has an effect here, over the worker's; Kafka Connect ignores it unless "+c+" is set beside it")
+		}
+	}
+	return v
 }
 
 // Lookup returns the value of key and marks it as taken.
@@ -38,21 +55,42 @@ func (v *View) entry(key string) (Entry, bool) {
 	if e, ok := v.connector.entries[key]; ok {
 		return e, true
 	}
-	if key == "name" || !v.inherits(key) {
+	if !v.inherits(key) {
 		return Entry{}, false
 	}
 	e, ok := v.worker.entries[key]
 	return e, ok
 }
 
+// inherits reports whether the worker's value of key is seen.
 func (v *View) inherits(key string) bool {
+	if key == "name" || !v.shared(key) {
+		return false
+	}
+	c := converterOf(key)
+	return c == "" || !v.own(c)
+}
+
+// shared reports whether key may be inherited at all.
+func (v *View) shared(key string) bool {
+	return len(v.inherited) == 0 || slices.ContainsFunc(v.inherited, func(i string) bool {
+		return key == i || strings.HasSuffix(i, ".") && strings.HasPrefix(key, i)
+	})
+}
+
+func (v *View) own(key string) bool {
+	_, own := v.connector.entries[key]
+	return own
+}
+
+// converterOf returns the converter whose setting key is, or "".
+func converterOf(key string) string {
 	for _, c := range converters {
 		if strings.HasPrefix(key, c+".") {
-			_, own := v.connector.entries[c]
-			return !own
+			return c
 		}
 	}
-	return true
+	return ""
 }
 
 // Keys returns the set keys with the given prefix, sorted.
@@ -69,114 +107,35 @@ func (v *View) Keys(prefix string) []string {
 	return slices.Compact(keys)
 }
 
-// Problem records what is wrong with key.
+// Problem records what is wrong with key, at the line where it stands. One
+// that is not set is looked for where it would stand.
 func (v *View) Problem(key, problem string) {
-	e, ok := v.entry(key)
-	if !ok {
-		e.Origin = v.connector.Path
-	}
-	v.problems.At(key, e, problem)
+	e := v.where(key)
+	v.problems.At(e.named(key), e, hide(problem, key, e))
 }
 
 // Warn records what is odd about key.
 func (v *View) Warn(key, text string) {
+	e := v.where(key)
+	v.problems.Warn(e.named(key), e, hide(text, key, e))
+}
+
+func (v *View) where(key string) Entry {
 	e, ok := v.entry(key)
-	if !ok {
+	switch {
+	case ok:
+	case len(v.inherited) > 0 && v.shared(key) && !slices.Contains(converters, key) && converterOf(key) == "" && v.worker.Path != "":
+		e.Origin = v.worker.Path
+	default:
 		e.Origin = v.connector.Path
 	}
-	v.problems.Warn(key, e, text)
+	return e
 }
 
-// Rename is a setting's old name. A prefix form ends both names in ".".
-type Rename struct{ Old, New string }
-
-// Apply takes old names in f in their new meaning, each with one warning.
-func Apply(f *File, renames []Rename, p *Problems) {
-	for _, key := range f.Keys() {
-		for _, r := range renames {
-			to := r.New
-			if strings.HasSuffix(r.Old, ".") && strings.HasPrefix(key, r.Old) {
-				to = r.New + key[len(r.Old):]
-			} else if key != r.Old {
-				continue
-			}
-			e := f.entries[key]
-			if other, both := f.entries[to]; both && other.Value != e.Value {
-				p.At(key, e, "is the old name of "+to+", which is set too, to another value: keep one")
-			} else {
-				f.entries[to] = e
-				p.Warn(key, e, "is an old name; the new one is "+to)
-			}
-			delete(f.entries, key)
-			break
-		}
+// named returns key as it was written.
+func (e Entry) named(key string) string {
+	if e.Was == "" {
+		return key
 	}
-}
-
-// Unknown returns the keys of the given files that none of the views took and
-// that known does not list, with the nearest known name. An entry of known
-// that ends in "*" covers all keys that begin so.
-func Unknown(files []*File, views []*View, known []string) []Problem {
-	names := map[string]bool{}
-	var prefixes []string
-	for _, k := range known {
-		if prefix, ok := strings.CutSuffix(k, "*"); ok {
-			prefixes = append(prefixes, prefix)
-		} else {
-			names[k] = true
-		}
-	}
-	for _, v := range views {
-		for k := range v.taken {
-			names[k] = true
-		}
-	}
-	var list []Problem
-	for _, f := range files {
-		for _, key := range f.Keys() {
-			if names[key] || slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(key, p) }) {
-				continue
-			}
-			text := "is not known"
-			if near := nearest(key, names); near != "" {
-				text += "; did you mean " + near + "?"
-			}
-			list = append(list, at(key, f.entries[key], text))
-		}
-	}
-	return sorted(list)
-}
-
-// nearest returns the name with the least edit distance, if it is small.
-func nearest(key string, names map[string]bool) string {
-	best, limit := "", max(2, len(key)/5)+1
-	for name := range names {
-		if d := distance(key, name, limit); d < limit || d == limit && best != "" && name < best {
-			best, limit = name, d
-		}
-	}
-	return best
-}
-
-// distance is Levenshtein's, or limit+1 when it is more than limit.
-func distance(a, b string, limit int) int {
-	if len(a)-len(b) > limit || len(b)-len(a) > limit {
-		return limit + 1
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		diagonal := row[0]
-		row[0] = i
-		for j := 1; j <= len(b); j++ {
-			cost := 1
-			if a[i-1] == b[j-1] {
-				cost = 0
-			}
-			diagonal, row[j] = row[j], min(row[j]+1, row[j-1]+1, diagonal+cost)
-		}
-	}
-	return row[len(b)]
+	return e.Was + " (now " + key + ")"
 }
