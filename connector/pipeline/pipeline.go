@@ -20,7 +20,12 @@ type Options struct {
 	// Connector is its name, for status and logs.
 	Connector string
 	Limits    Limits
-	Log       *slog.Logger
+	// Prepare, if set, runs first in Run: what must be there before the task
+	// is owned, such as schemas and topics. Its errors end Run.
+	Prepare func(context.Context) error
+	// OnState, if set, is told each change of state. It must not block.
+	OnState func(State)
+	Log     *slog.Logger
 }
 
 // Pipeline moves one connector's events from its source to its sink.
@@ -54,10 +59,16 @@ func (p *Pipeline) Status() Status {
 
 // SetState records a change of state; the sink reports its own through it.
 func (p *Pipeline) SetState(s State) {
+	if p.setState(s) && p.opts.OnState != nil {
+		p.opts.OnState(s)
+	}
+}
+
+func (p *Pipeline) setState(s State) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.status.State == s {
-		return
+		return false
 	}
 	p.log.Info("state changed", "from", p.status.State, "to", s)
 	p.status.State = s
@@ -66,6 +77,7 @@ func (p *Pipeline) SetState(s State) {
 	if s == StateStreaming {
 		p.status.Err = nil
 	}
+	return true
 }
 
 func (p *Pipeline) setErr(err error) {
@@ -92,14 +104,16 @@ func (p *Pipeline) Run(ctx context.Context) (err error) {
 			p.SetState(StateStopped)
 		}
 	}()
+	if p.opts.Prepare != nil {
+		if err := p.opts.Prepare(ctx); err != nil {
+			return p.unlessStopped(ctx, fmt.Errorf("prepare: %w", err))
+		}
+	}
 	pace := newPace()
 	for {
 		err := p.round(ctx, pace)
-		if ctx.Err() != nil && !isRefusal(err) {
-			return nil
-		}
-		if !errors.Is(err, ErrDoubt) {
-			return err
+		if ctx.Err() != nil || !errors.Is(err, ErrDoubt) {
+			return p.unlessStopped(ctx, err)
 		}
 		p.mu.Lock()
 		p.status.Recoveries++
@@ -112,9 +126,13 @@ func (p *Pipeline) Run(ctx context.Context) (err error) {
 	}
 }
 
-func isRefusal(err error) bool {
+// unlessStopped returns err, or nil when it is only the echo of a stop request.
+func (p *Pipeline) unlessStopped(ctx context.Context, err error) error {
 	var r *Refusal
-	return errors.As(err, &r)
+	if ctx.Err() != nil && !errors.As(err, &r) {
+		return nil
+	}
+	return err
 }
 
 // round goes once through recovery and then streams; a lost source connection
