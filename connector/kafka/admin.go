@@ -59,8 +59,10 @@ func (a *admin) connect(ctx context.Context, timeout time.Duration) ([]int32, er
 			}
 			return ids, nil
 		}
-		if auth := a.p.mon.authFailure(); auth != nil {
-			return nil, a.opts.translate(auth, "")
+		if a.p.mon.authFailure() != nil || try == 1 {
+			if why := a.explain(ctx); why != nil {
+				return nil, why
+			}
 		}
 		if timeout > 0 && time.Since(began) > timeout {
 			return nil, a.opts.unreachable(a.p.mon.cause(err))

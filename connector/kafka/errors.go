@@ -132,7 +132,7 @@ func firstServer(list string) string {
 }
 
 func (o Options) saslRefusal(e ck.Error) error {
-	text := e.Error()
+	text := e.String()
 	if strings.Contains(text, "echanism") && !strings.Contains(text, "Authentication failed") {
 		return with(refusal(pipeline.ExitConfig, "kafka-sasl-mechanism", "SASL with mechanism "+o.Security.Mechanism+" was refused"), o.Bootstrap,
 			"set sasl.mechanism to one that the brokers' sasl.enabled.mechanisms lists", e)
@@ -172,8 +172,10 @@ func (o Options) tlsRefusal(e ck.Error) error {
 // unreachable is the refusal after the first connection did not come about.
 func (o Options) unreachable(cause error) error {
 	r := with(refusal(pipeline.ExitRefused, "kafka-unreachable", "no broker answers"), o.Bootstrap, "check bootstrap.servers and that the brokers run and can be reached from here", cause)
-	if cause != nil && strings.Contains(cause.Error(), "security.protocol") {
-		r.Fix = "check security.protocol: the listener probably speaks another one"
+	// A broker that closes the connection while a user logs in says no more
+	// than that; only when it does so all the time is it a refusal.
+	if e, ok := asKafka(cause); ok && strings.Contains(e.Error(), "SASL authentication error") {
+		return o.saslRefusal(e)
 	}
 	return r
 }
