@@ -32,12 +32,12 @@ func (o Options) diagnose(ctx context.Context) *pipeline.Refusal {
 	return nil
 }
 
-func (o Options) diagnoseServer(ctx context.Context, server string) *pipeline.Refusal {
+func (o Options) diagnoseServer(parent context.Context, server string) *pipeline.Refusal {
 	host, _, err := net.SplitHostPort(server)
 	if err != nil {
 		return with(refusal(pipeline.ExitConfig, "bootstrap-servers", "a server is no host:port"), server, "write bootstrap.servers as host:port,host:port", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	ctx, cancel := context.WithTimeout(parent, probeTimeout)
 	defer cancel()
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", server)
 	if err != nil {
@@ -60,7 +60,7 @@ func (o Options) diagnoseServer(ctx context.Context, server string) *pipeline.Re
 		return with(refusal(pipeline.ExitConfig, "kafka-tls", "the certificates cannot be used"), server, "check ssl.keystore.* and ssl.truststore.*", err)
 	}
 	r, sure := judgeHandshake(ctx, tls.Client(conn, config), server)
-	if !sure && speaksPlain(ctx, server) {
+	if !sure && speaksPlain(parent, server) {
 		return with(refusal(pipeline.ExitConfig, "kafka-security-protocol", "the listener does not speak TLS"), server, "set security.protocol to PLAINTEXT or SASL_PLAINTEXT, or use the TLS port", nil)
 	}
 	return r
