@@ -24,6 +24,8 @@ type Encoder struct {
 	// src is the JSON text, pos where it is read.
 	src []byte
 	pos int
+	// budget is how many values a binary document may still have.
+	budget int
 	// spans say, per record that is being read, where each of its fields
 	// stands in out. scratch is where fields lie while they are put in order.
 	spans   []span

@@ -68,6 +68,11 @@ func (e *Encoder) characters(n *node, s []byte) *Fault {
 		raw = append(raw, c)
 	}
 	e.number = raw
+	return e.raw(n, raw)
+}
+
+// raw writes bytes or a fixed.
+func (e *Encoder) raw(n *node, raw []byte) *Fault {
 	if n.kind == Bytes {
 		e.out = AppendBytes(e.out, raw)
 		return nil
