@@ -1,0 +1,278 @@
+package binlog
+
+import (
+	"fmt"
+	"math/bits"
+
+	"millrace/connector/pipeline"
+)
+
+// decoderOptions say what a decoder decodes.
+type decoderOptions struct {
+	flavor pipeline.Flavor
+	// captured tells whether a table's rows are wanted; nil wants all. Rows of
+	// others are skipped undecoded.
+	captured func(schema, table string) bool
+	// declared returns what the log does not say of a table's columns, by
+	// name: MariaDB's UUID, INET4 and INET6 types and, where metadata is not
+	// FULL, names, signedness, collations and labels. It may be nil, and is
+	// called once for each new shape of a table.
+	declared func(schema, table string) []pipeline.Column
+}
+
+// decoder decodes the table maps and row events of one dump connection.
+type decoder struct {
+	maps tableMaps
+	// last is the shape of the last rows event.
+	last *shape
+	// inflated holds a row event that came compressed.
+	inflate inflater
+}
+
+// rowBuffer is an arena of decoded rows. Values point into it and into the
+// events that they were decoded from, which the caller keeps. Row.Ordinal and
+// Row.Tx are the caller's to set.
+type rowBuffer struct {
+	rows   []pipeline.Row
+	values []pipeline.Value
+	text   []byte
+}
+
+// reset empties b for reuse, keeping its memory.
+func (b *rowBuffer) reset() {
+	clear(b.rows)
+	b.rows = b.rows[:0]
+	clear(b.values)
+	b.values = b.values[:0]
+	b.text = b.text[:0]
+}
+
+func newDecoder(opts decoderOptions) *decoder {
+	return &decoder{maps: tableMaps{opts: opts, shapes: map[string]*shape{}, byID: map[uint64]*shape{}}}
+}
+
+// reset forgets the table ids, which a server gives anew in each connection and
+// log file. Shapes are kept, so that *pipeline.Table pointers stay the same.
+func (d *decoder) reset() {
+	clear(d.maps.byID)
+	d.last = nil
+}
+
+// tableMap reads a TABLE_MAP_EVENT: its body without header and checksum.
+func (d *decoder) tableMap(body []byte) error { return d.maps.add(body) }
+
+// lastTable names the table of the last rows event.
+func (d *decoder) lastTable() (schema, table string, captured bool) {
+	if d.last == nil {
+		return "", "", false
+	}
+	return d.last.table.Schema, d.last.table.Name, d.last.captured
+}
+
+// Types of row events, in the header.
+const (
+	rowsWriteV1        = 23
+	rowsUpdateV1       = 24
+	rowsDeleteV1       = 25
+	rowsWriteV2        = 30
+	rowsUpdateV2       = 31
+	rowsDeleteV2       = 32
+	rowsPartialUpdate  = 39
+	rowsWriteZip       = 166
+	rowsUpdateZip      = 167
+	rowsDeleteZip      = 168
+	noTable            = 0xffffff // the dummy event that ends a statement
+	extraRowHeaderSize = 2
+)
+
+// rowKind is what a row event's type says.
+type rowKind struct {
+	op      pipeline.Op
+	v2      bool // extra data behind the flags
+	zip     bool
+	partial bool
+}
+
+var rowKinds = map[byte]rowKind{
+	rowsWriteV1: {op: pipeline.Insert}, rowsUpdateV1: {op: pipeline.Update}, rowsDeleteV1: {op: pipeline.Delete},
+	rowsWriteV2: {op: pipeline.Insert, v2: true}, rowsUpdateV2: {op: pipeline.Update, v2: true}, rowsDeleteV2: {op: pipeline.Delete, v2: true},
+	rowsPartialUpdate: {op: pipeline.Update, v2: true, partial: true},
+	rowsWriteZip:      {op: pipeline.Insert, zip: true}, rowsUpdateZip: {op: pipeline.Update, zip: true}, rowsDeleteZip: {op: pipeline.Delete, zip: true},
+}
+
+// rows reads a rows event: its body without header and checksum. Rows of
+// captured tables are appended to buf. Errors: *pipeline.Refusal for what is
+// well formed and cannot be used, else the event is damaged.
+// Format: Rows_event in MySQL's libbinlogevents.
+func (d *decoder) rows(eventType byte, body []byte, buf *rowBuffer) error {
+	kind, ok := rowKinds[eventType]
+	if !ok {
+		return fmt.Errorf("read rows: type %d is no row event", eventType)
+	}
+	r := &reader{data: body}
+	head := r.bytes(8)
+	if r.err != nil {
+		return fmt.Errorf("read rows: %w", r.err)
+	}
+	id := tableID(head)
+	if id == noTable {
+		return nil
+	}
+	d.last = d.maps.byID[id]
+	switch {
+	case d.last == nil:
+		return fmt.Errorf("read rows: no table map came for table id %d", id)
+	case !d.last.captured:
+		return nil
+	case d.last.problem != nil:
+		return d.last.problem
+	}
+	if kind.v2 {
+		r.bytes(int(r.byte()) | int(r.byte())<<8 - extraRowHeaderSize)
+	}
+	if err := d.images(kind, r, buf); err != nil {
+		return fmt.Errorf("read rows of %s: %w", d.last.table, err)
+	}
+	return nil
+}
+
+// images reads the column bitmaps and all row images.
+func (d *decoder) images(kind rowKind, r *reader, buf *rowBuffer) error {
+	columns := r.packed()
+	if r.err == nil && columns != len(d.last.wire) {
+		return fmt.Errorf("the event has %d columns and its table map %d", columns, len(d.last.wire))
+	}
+	first := imageReader{shape: d.last, buf: buf, present: r.bytes((columns + 7) / 8)}
+	second := first
+	if kind.op == pipeline.Update {
+		second.present = r.bytes((columns + 7) / 8)
+	}
+	second.partial = kind.partial
+	if r.err != nil {
+		return r.err
+	}
+	first.count()
+	second.count()
+	data := r.data
+	if kind.zip {
+		var err error
+		if data, err = d.inflate.rows(data); err != nil {
+			return err
+		}
+	}
+	for len(data) > 0 {
+		row := pipeline.Row{Table: d.last.table, Op: kind.op}
+		var err error
+		image, rest, err := first.read(data)
+		if err != nil {
+			return err
+		}
+		data = rest
+		switch kind.op {
+		case pipeline.Insert:
+			row.After = image
+		case pipeline.Delete:
+			row.Before = image
+		default:
+			row.Before = image
+			if row.After, data, err = second.read(data); err != nil {
+				return err
+			}
+		}
+		buf.rows = append(buf.rows, row)
+	}
+	return nil
+}
+
+// imageReader reads the row images that share one bitmap of columns.
+type imageReader struct {
+	shape   *shape
+	buf     *rowBuffer
+	present []byte
+	// n is the number of columns present.
+	n       int
+	partial bool
+}
+
+func (r *imageReader) count() {
+	r.n = 0
+	for i := range r.shape.wire {
+		if bit(r.present, i) {
+			r.n++
+		}
+	}
+}
+
+func bit(set []byte, i int) bool { return set[i>>3]&(1<<(i&7)) != 0 }
+
+// read reads one row image and returns its values, which stand in the buffer,
+// and what follows.
+func (r *imageReader) read(data []byte) ([]pipeline.Value, []byte, error) {
+	if r.partial {
+		var err error
+		if data, err = r.skipPartial(data); err != nil {
+			return nil, nil, err
+		}
+	}
+	size := (r.n + 7) / 8
+	if len(data) < size {
+		return nil, nil, errTruncated
+	}
+	nulls := data[:size]
+	data = data[size:]
+	from := len(r.buf.values)
+	next := 0
+	for i := range r.shape.wire {
+		if !bit(r.present, i) {
+			r.buf.values = append(r.buf.values, pipeline.Value{})
+			continue
+		}
+		null := bit(nulls, next)
+		next++
+		if null {
+			r.buf.values = append(r.buf.values, pipeline.Value{Kind: pipeline.KindNull})
+			continue
+		}
+		v, n, err := r.buf.value(&r.shape.wire[i], &r.shape.table.Columns[i], data)
+		if err != nil {
+			return nil, nil, columnError(r.shape.table, i, err)
+		}
+		r.buf.values = append(r.buf.values, v)
+		data = data[n:]
+	}
+	to := len(r.buf.values)
+	return r.buf.values[from:to:to], data, nil
+}
+
+// skipPartial reads what stands before an after image when binlog_row_value_options
+// is PARTIAL_JSON, and refuses differences.
+func (r *imageReader) skipPartial(data []byte) ([]byte, error) {
+	in := &reader{data: data}
+	if in.packed()&1 == 0 {
+		return in.data, in.err
+	}
+	for _, b := range in.bytes((r.shape.jsons + 7) / 8) {
+		if bits.OnesCount8(b) > 0 {
+			return nil, &pipeline.Refusal{
+				Exit: pipeline.ExitRefused, Rule: "binlog_row_value_options", Where: r.shape.table.String(),
+				What: "the log holds only the difference of a JSON column, from which the value cannot be told",
+				Fix:  "SET GLOBAL binlog_row_value_options = ''; and the same in sessions that set it",
+			}
+		}
+	}
+	return in.data, in.err
+}
+
+// columnError says in which column err happened. A value that cannot be is bad
+// data; everything else is a damaged event.
+func columnError(t *pipeline.Table, i int, err error) error {
+	c := &t.Columns[i]
+	if err == errBadText { //nolint:errorlint // never wrapped
+		return &pipeline.Refusal{
+			Exit: pipeline.ExitBadData, Rule: "character-set", Where: t.String() + "." + c.Name,
+			What: "a value is not valid text in the column's character set " + charsetName(c.Collation),
+			Fix:  "correct the row; replacement characters are never made up",
+		}
+	}
+	return fmt.Errorf("column %s: %w", c.Name, err)
+}
