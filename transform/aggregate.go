@@ -41,7 +41,7 @@ type codecs struct {
 	types   map[string][]string
 }
 
-func newCodecs(catalog *schemas.Catalog) (*codecs, error) {
+func newCodecs(catalog *schemas.Catalog, extra avro.ExtraFields) (*codecs, error) {
 	c := &codecs{catalog: catalog, events: map[string]map[string]*eventCodec{}, types: map[string][]string{}}
 	if catalog == nil {
 		var err error
@@ -59,7 +59,7 @@ func newCodecs(catalog *schemas.Catalog) (*codecs, error) {
 					Where: e.File, Fix: "correct the file", Cause: err,
 				}
 			}
-			events[e.Type] = &eventCodec{name: e.Name, branch: int64(branchDeclared + i), encoder: schema.Compile()}
+			events[e.Type] = &eventCodec{name: e.Name, branch: int64(branchDeclared + i), encoder: schema.CompileWith(extra)}
 			c.types[a.Name] = append(c.types[a.Name], e.Type)
 		}
 		c.events[a.Name] = events

@@ -232,6 +232,7 @@ func (c *connectColumn) read(image []pipeline.Value) (pipeline.Value, error) {
 		if v.Word == 0 && c.meta.Nullable {
 			return pipeline.Value{Kind: pipeline.KindNull}, nil
 		}
+	default:
 	}
 	return v, nil
 }

@@ -110,7 +110,7 @@ func TestZeroAndImpossibleDates(t *testing.T) {
 	} {
 		tr := mustTransformer(t, routerSettings("o.table.fields.additional.placement=c:header"), Deps{})
 		records, err := run(tr, insert(outbox(c.col), event(str("x"), c.value)))
-		got := ""
+		var got string
 		if err != nil {
 			got = refusal(t, err, pipeline.ExitBadData).Error()
 		} else {

@@ -94,6 +94,7 @@ func (c *Converter) options(s pipeline.Settings) {
 		for _, key := range s.Keys(c.Key + ".delegate.") {
 			s.Lookup(key)
 		}
+	case ConvertNone, ConvertSimple:
 	case ConvertAvro:
 		if c.Class == classApicurio && !pipeline.Bool(s, c.Key+"."+asConfluentKey, false) {
 			s.Problem(c.Key+"."+asConfluentKey, "must be true: events are framed as Confluent's registry frames them (zero byte, 4-byte id)")

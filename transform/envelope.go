@@ -123,7 +123,8 @@ func (e *envelopePlan) head(j *rowJob, a *aggregate, rec pipeline.Record, occurr
 	if err != nil {
 		return err
 	}
-	dst := append(j.batch.Arena, a.prefix[:]...)
+	dst := j.batch.Arena
+	dst = append(dst, a.prefix[:]...)
 	dst = avro.AppendBytes(dst, rec.ID)
 	dst = avro.AppendBytes(dst, image[e.route.index].Bytes)
 	dst = avro.AppendBytes(dst, rec.Key)
@@ -291,10 +292,11 @@ func (e *envelopePlan) text(j *rowJob, index int) ([]byte, error) {
 		return nil, j.unreadable(col.Name, errAbsent)
 	case pipeline.KindNull:
 		return nil, j.refuse(pipeline.Refusal{Rule: "event-type", What: "the event type is NULL", Where: col.Name})
+	default:
+		s := &e.t.scratch
+		s.buf = pipeline.AppendText(s.buf[:0], v, col)
+		return s.buf, nil
 	}
-	s := &e.t.scratch
-	s.buf = pipeline.AppendText(s.buf[:0], v, col)
-	return s.buf, nil
 }
 
 // occurredAt returns the event's time in microseconds since the epoch, and

@@ -1,6 +1,7 @@
 package transform
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -18,9 +19,10 @@ import (
 
 const paid = `{"order_id":1001,"payment_id":"p-7","method":"card","amount":{"amount_minor":1999,"currency":"EUR"}}`
 
-// decode checks the framing and reads an envelope with goavro.
-func decode(t testing.TB, tr *Transformer, aggregate string, value []byte) map[string]any {
+// decode checks the framing of an order's envelope and reads it with goavro.
+func decode(t testing.TB, tr *Transformer, value []byte) map[string]any {
 	t.Helper()
+	const aggregate = "order"
 	a := tr.aggregates[aggregate]
 	if len(value) < 5 || value[0] != 0 || binary.BigEndian.Uint32(value[1:]) != binary.BigEndian.Uint32(a.prefix[1:]) {
 		t.Fatalf("framing of %x", value)
@@ -38,7 +40,7 @@ func decode(t testing.TB, tr *Transformer, aggregate string, value []byte) map[s
 		t.Fatalf("%v, %d bytes left over", err, len(rest))
 	}
 	again, err := codec.BinaryFromNative(nil, native)
-	if err != nil || string(again) != string(value[5:]) {
+	if err != nil || !bytes.Equal(again, value[5:]) {
 		t.Errorf("goavro writes other bytes: %x, have %x (%v)", again, value[5:], err)
 	}
 	return native.(map[string]any)
@@ -63,7 +65,7 @@ func TestEnvelopeFields(t *testing.T) {
 	if len(r.Headers) != 1 || r.Headers[0].Key != "id" || string(r.Headers[0].Value) != eventID {
 		t.Errorf("headers %v", r.Headers)
 	}
-	got := decode(t, tr, "order", r.Value)
+	got := decode(t, tr, r.Value)
 	source := got["source"].(map[string]any)
 	for field, want := range map[string]any{"id": eventID, "aggregate_type": "order", "aggregate_id": "1001", "event_type": "OrderPaid", "trace": nil} {
 		if !reflect.DeepEqual(got[field], want) {
@@ -105,9 +107,65 @@ func TestEnvelopeWithoutDeclaredEvents(t *testing.T) {
 		{text, num(-12), map[string]any{"string": "-12"}},
 	} {
 		r := mustRun(t, tr, insert(c.table, event(c.value)))[0]
-		if got := decode(t, tr, "order", r.Value)["payload"]; !reflect.DeepEqual(got, c.want) {
+		if got := decode(t, tr, r.Value)["payload"]; !reflect.DeepEqual(got, c.want) {
 			t.Errorf("have %v, want %v", got, c.want)
 		}
+	}
+}
+
+// smallJSON is {"a": 1001} as MySQL stores it.
+const smallJSON = "00" + "0100" + "0c00" + "0b000100" + "05e903" + "61"
+
+func document(t testing.TB) pipeline.Value {
+	t.Helper()
+	v := unhex(smallJSON)
+	v.Kind = pipeline.KindJSON
+	return v
+}
+
+func oneField(t testing.TB) *schemas.Catalog {
+	t.Helper()
+	c, err := schemas.Load(fstest.MapFS{"order/A.avsc": {Data: []byte(`{"type":"record","name":"A","namespace":"a","fields":[{"name":"a","type":"long"}]}`)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestBinaryJSONPayload(t *testing.T) {
+	table := outbox()
+	table.Columns[4].Type = pipeline.TypeJSON
+	row := insert(table, orderRow("A", document(t)))
+	tr := mustTransformer(t, envelopeSettings(), Deps{Catalog: oneField(t), Registry: &registry{}})
+	if got := fmt.Sprint(decode(t, tr, mustRun(t, tr, row)[0].Value)["payload"]); got != "map[a.A:map[a:1001]]" {
+		t.Errorf("have %s", got)
+	}
+	tr = mustTransformer(t, envelopeSettings(), Deps{Registry: &registry{}})
+	if got := fmt.Sprint(decode(t, tr, mustRun(t, tr, row)[0].Value)["payload"]); got != `map[string:{"a":1001}]` {
+		t.Errorf("have %s", got)
+	}
+	tr = mustTransformer(t, routerSettings("value.converter="+classJSON), Deps{})
+	if got := string(mustRun(t, tr, row)[0].Value); got != `{"schema":{"type":"string","optional":true,"name":"io.debezium.data.Json","version":1},"payload":"{\"a\":1001}"}` {
+		t.Errorf("have %s", got)
+	}
+	broken := document(t)
+	broken.Bytes = broken.Bytes[:9]
+	_, err := run(tr, insert(table, orderRow("A", broken)))
+	if r := refusal(t, err, pipeline.ExitBadData); !strings.HasPrefix(r.Where, "inventory.outbox.payload") {
+		t.Error(r)
+	}
+	mustRun(t, tr, row) // the error is forgotten
+}
+
+func TestExtraMembers(t *testing.T) {
+	row := insert(outbox(), orderRow("A", str(`{"a":1,"b":2}`)))
+	_, err := run(mustTransformer(t, envelopeSettings(), Deps{Catalog: oneField(t), Registry: &registry{}}), row)
+	if r := refusal(t, err, pipeline.ExitBadData); r.Rule != "payload" || !strings.Contains(r.Error(), "b") {
+		t.Error(r)
+	}
+	tr := mustTransformer(t, envelopeSettings("millrace.payload.extra.fields=ignore"), Deps{Catalog: oneField(t), Registry: &registry{}})
+	if got := fmt.Sprint(decode(t, tr, mustRun(t, tr, row)[0].Value)["payload"]); got != "map[a.A:map[a:1]]" {
+		t.Errorf("have %s", got)
 	}
 }
 
@@ -131,7 +189,7 @@ func TestEnvelopeTimeAndTrace(t *testing.T) {
 		"2023-11-14 22:13:20.123456 +0000 UTC map[millrace.EnvelopeTrace:map[traceparent:00-aa-bb-01 tracestate:<nil>]]",
 		"2023-11-14 22:13:20.123456 +0000 UTC <nil>",
 	} {
-		got := decode(t, tr, "order", records[i].Value)
+		got := decode(t, tr, records[i].Value)
 		if s := fmt.Sprint(got["occurred_at"], got["trace"]); s != want {
 			t.Errorf("have %s\nwant %s", s, want)
 		}
@@ -165,7 +223,7 @@ func TestIdentityAndKeyText(t *testing.T) {
 		if string(r.ID) != c.id || string(r.Key) != c.key {
 			t.Errorf("%s: have id %s, key %s", name, r.ID, r.Key)
 		}
-		got := decode(t, tr, "order", r.Value)
+		got := decode(t, tr, r.Value)
 		if got["id"] != c.id || got["aggregate_id"] != c.key {
 			t.Errorf("%s: have %v", name, got)
 		}
@@ -236,7 +294,9 @@ func TestPrepareTriesAllThenRegistersInOrder(t *testing.T) {
 
 	refused := &registry{refuse: "outbox.event.order-value"}
 	tr = mustTransformer(t, envelopeSettings(), Deps{Catalog: embedded(t), Registry: refused})
-	refusal(t, tr.Prepare(context.Background()), pipeline.ExitRefused)
+	if r := refusal(t, tr.Prepare(context.Background()), pipeline.ExitRefused); r.Where != "outbox.event.order-value" {
+		t.Error(r)
+	}
 	for _, a := range refused.asked {
 		if strings.HasPrefix(a, "register") {
 			t.Errorf("registered although one subject is refused: %v", refused.asked)
@@ -386,14 +446,17 @@ func TestBadCatalogue(t *testing.T) {
 func TestEnvelopeRowsCostNoAllocation(t *testing.T) {
 	for name, c := range map[string]struct {
 		catalog *schemas.Catalog
+		kind    string
 		payload pipeline.Value
 	}{
-		"declared, text":   {embedded(t), str(paid)},
-		"undeclared, text": {nil, str("any text")},
-		"undeclared, blob": {nil, bin("bytes")},
+		"declared, text":   {embedded(t), "OrderPaid", str(paid)},
+		"declared, json":   {oneField(t), "A", document(t)},
+		"undeclared, text": {nil, "A", str("any text")},
+		"undeclared, json": {nil, "A", document(t)},
+		"undeclared, blob": {nil, "A", bin("bytes")},
 	} {
 		tr := mustTransformer(t, envelopeSettings("o.table.fields.additional.placement=type:header:eventType"), Deps{Catalog: c.catalog, Registry: &registry{}})
-		if n := allocsPerSegment(t, tr, outbox(), orderRow("OrderPaid", c.payload)); n != 0 {
+		if n := allocsPerSegment(t, tr, outbox(), orderRow(c.kind, c.payload)); n != 0 {
 			t.Errorf("%s: %v allocations per segment of 100 rows", name, n)
 		}
 	}

@@ -40,8 +40,9 @@ func appendIdentity(dst []byte, v pipeline.Value, col *pipeline.Column) ([]byte,
 			return appendLower(dst, v.Bytes), nil
 		}
 		return append(dst, v.Bytes...), nil
+	default:
+		return pipeline.AppendText(dst, v, col), nil
 	}
-	return pipeline.AppendText(dst, v, col), nil
 }
 
 // appendUUID appends the 16 bytes in the text form of RFC 9562.

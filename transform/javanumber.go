@@ -68,25 +68,25 @@ func splitDecimal(text []byte) (negative bool, whole, fraction []byte) {
 // writes an exponent (adjusted exponent below -6).
 func appendBigDecimal(dst, text []byte) []byte {
 	negative, whole, fraction := splitDecimal(text)
-	digits := bytes.TrimLeft(whole, "0")
-	if len(digits) == 0 {
-		digits = bytes.TrimLeft(fraction, "0")
-		if len(digits) == 0 && len(fraction) > 0 {
-			digits = fraction[len(fraction)-1:]
-		}
-		exponent := len(digits) - 1 - len(fraction)
-		if len(digits) > 0 && exponent < -6 {
-			if negative {
-				dst = append(dst, '-')
-			}
-			dst = append(dst, digits[0])
-			if len(digits) > 1 {
-				dst = append(append(dst, '.'), digits[1:]...)
-			}
-			return strconv.AppendInt(append(dst, 'E'), int64(exponent), 10)
-		}
+	if len(bytes.TrimLeft(whole, "0")) > 0 || len(fraction) == 0 {
+		return append(dst, text...)
 	}
-	return append(dst, text...)
+	digits := bytes.TrimLeft(fraction, "0")
+	if len(digits) == 0 {
+		digits = fraction[len(fraction)-1:]
+	}
+	exponent := len(digits) - 1 - len(fraction)
+	if exponent >= -6 {
+		return append(dst, text...)
+	}
+	if negative {
+		dst = append(dst, '-')
+	}
+	dst = append(dst, digits[0])
+	if len(digits) > 1 {
+		dst = append(append(dst, '.'), digits[1:]...)
+	}
+	return strconv.AppendInt(append(dst, 'E'), int64(exponent), 10)
 }
 
 // appendUnscaled appends the unscaled value of a DECIMAL's text as Connect's

@@ -55,6 +55,9 @@ type Options struct {
 	Namespace string
 	// Aggregates are routing values that are known without a schema folder.
 	Aggregates []string
+	// IgnoreExtra passes over members of a JSON payload that the declared
+	// record does not have; else they are bad input.
+	IgnoreExtra bool
 	// Register allows a schema to be registered; else it must be there.
 	Register bool
 	// Subjects is one of the names of subject strategies below.
@@ -218,6 +221,7 @@ func (o *Options) eventRouter(s pipeline.Settings) {
 	s.Lookup("millrace.schemas.path")
 	s.Lookup("millrace.schemas.namespace")
 	s.Lookup("millrace.headers.id")
+	s.Lookup("millrace.payload.extra.fields")
 }
 
 func (o *Options) envelope(s pipeline.Settings) {
@@ -239,6 +243,7 @@ func (o *Options) envelope(s pipeline.Settings) {
 	if !isNamespace(o.Namespace) {
 		s.Problem("millrace.schemas.namespace", strconv.Quote(o.Namespace)+" is no Avro namespace: names of letters, digits and _, joined by dots")
 	}
+	o.IgnoreExtra = pipeline.OneOf(s, "millrace.payload.extra.fields", "reject", "ignore") == "ignore"
 	o.Register = pipeline.Bool(s, valueConverter+".auto.register.schemas", true)
 	o.Subjects = readStrategy(s, valueConverter+".value.subject.name.strategy")
 	o.TraceParent = pipeline.String(s, "millrace.trace.traceparent.column", "")

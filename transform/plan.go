@@ -2,6 +2,7 @@ package transform
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"millrace/connector/pipeline"
@@ -133,10 +134,10 @@ func (c *compiler) common() error {
 		return err
 	}
 	option := c.option("route.by.field")
-	if c.plan.route, err = c.column(option, o.RouteBy); err != nil {
+	if c.route, err = c.column(option, o.RouteBy); err != nil {
 		return err
 	}
-	if c.plan.route.typ != connectString || c.plan.route.shape != shapeText {
+	if c.route.typ != connectString || c.route.shape != shapeText {
 		return c.refuse(o.RouteBy, "Field '"+o.RouteBy+"' is not of type STRING", "name a text column in "+option)
 	}
 	return nil
@@ -276,7 +277,7 @@ func (p *plan) newRoute(ctx context.Context, j *rowJob, value string) (*route, e
 // unreadable makes the refusal of a column's value that cannot be used.
 func (j *rowJob) unreadable(column string, cause error) error {
 	r := pipeline.Refusal{Rule: "row-value", What: "the value of a column cannot be used", Where: column, Cause: cause}
-	if cause == errAbsent {
+	if errors.Is(cause, errAbsent) {
 		r.Exit, r.Rule = pipeline.ExitRefused, "row-image"
 		r.Fix = "SET GLOBAL binlog_row_image = FULL;"
 	}

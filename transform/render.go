@@ -50,8 +50,9 @@ func (s *scratch) appendText(dst []byte, c *connectColumn, v pipeline.Value) []b
 	case shapeBits:
 		var bits [8]byte // only headers: the address that toString gives is refused
 		return base64.StdEncoding.AppendEncode(dst, bitBytes(bits[:0], c.meta.Length, v.Word))
+	default:
+		return s.appendPlain(dst, c, v)
 	}
-	return s.appendPlain(dst, c, v)
 }
 
 // appendHeader appends what SimpleHeaderConverter writes: toString, but
@@ -80,6 +81,7 @@ func (s *scratch) appendJSON(dst []byte, c *connectColumn, v pipeline.Value) []b
 		return appendQuoted64(dst, s.buf)
 	case shapeText:
 		return appendJSONString(dst, v.Bytes)
+	default:
 	}
 	if c.typ == connectString {
 		s.buf = s.appendPlain(s.buf[:0], c, v)

@@ -7,6 +7,7 @@ import (
 
 	"millrace/connector/pipeline"
 	"millrace/schemas"
+	"millrace/transform/avro"
 )
 
 // errAbsent is a column that the row image does not contain.
@@ -108,14 +109,18 @@ func New(opts Options, deps Deps) (*Transformer, error) {
 		t.log = slog.New(slog.DiscardHandler)
 	}
 	for _, note := range opts.Notes {
-		t.log.Warn(note)
+		t.log.Warn("setting taken with a note", "note", note)
 	}
 	if err := t.contextHeaders(); err != nil {
 		return nil, err
 	}
 	if opts.Type == TypeEnvelope {
+		extra := avro.RejectExtra
+		if opts.IgnoreExtra {
+			extra = avro.IgnoreExtra
+		}
 		var err error
-		if t.codecs, err = newCodecs(deps.Catalog); err != nil {
+		if t.codecs, err = newCodecs(deps.Catalog, extra); err != nil {
 			return nil, err
 		}
 	}

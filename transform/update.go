@@ -28,6 +28,7 @@ func (p *plan) update(ctx context.Context, j *rowJob) (publish bool, err error) 
 			Rule: "outbox-update", What: "Unexpected update message received " + string(p.keyText(j.row.After)) + ", fail.",
 			Fix: "rows of an outbox table are inserted once; transforms." + p.t.opts.Transform + ".table.op.invalid.behavior=warn drops updates with a log line",
 		})
+	case UpdateWarn:
 	case UpdateError:
 		level = slog.LevelError
 	}
