@@ -3,7 +3,10 @@ package config
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // JAAS is one login module of sasl.jaas.config.
@@ -74,17 +77,49 @@ func jaasWords(text string) ([]string, error) {
 }
 
 // jaasQuoted reads up to the closing quote and returns what was read and how
-// long it was with the quote.
+// long it was with the quote. Escapes are those of Java's StreamTokenizer, by
+// which Kafka reads the text.
 func jaasQuoted(text string) (string, int, error) {
 	var b strings.Builder
 	for i := 0; i < len(text); i++ {
-		switch {
-		case text[i] == '"':
+		switch c := text[i]; {
+		case c == '"':
 			return b.String(), i + 1, nil
-		case text[i] == '\\' && i+1 < len(text):
-			i++
+		case c == '\n' || c == '\r':
+			return "", 0, errors.New("a quote is not closed on its line")
+		case c == '\\' && i+1 < len(text):
+			r, n := jaasEscape(text[i+1:])
+			b.WriteRune(r)
+			i += n
+		default:
+			b.WriteByte(c)
 		}
-		b.WriteByte(text[i])
 	}
 	return "", 0, errors.New("a quote is not closed")
+}
+
+// jaasEscape reads what follows a backslash: up to three octal digits, a
+// letter, or a character that stands for itself.
+func jaasEscape(text string) (r rune, size int) {
+	octal := func(i, most int) bool { return i < len(text) && i < most && text[i] >= '0' && text[i] <= '7' }
+	if octal(0, 1) {
+		most := 2
+		if text[0] <= '3' {
+			most = 3
+		}
+		for ; octal(size, most); size++ {
+			r = r*8 + rune(text[size]-'0')
+		}
+		return r, size
+	}
+	letters := map[byte]rune{'a': 7, 'b': '\b', 'f': '\f', 'n': '\n', 'r': '\r', 't': '\t', 'v': '\v'}
+	if r, known := letters[text[0]]; known {
+		return r, 1
+	}
+	return utf8.DecodeRuneInString(text)
+}
+
+// String names the module and its options, without values.
+func (j JAAS) String() string {
+	return j.Module + " with " + strings.Join(slices.Sorted(maps.Keys(j.Options)), ", ")
 }

@@ -2,7 +2,7 @@ package config
 
 import (
 	"bytes"
-	"crypto/tls"
+	"crypto/sha1" //nolint:gosec // the digest that the JKS format has
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -23,123 +23,158 @@ type Store struct {
 	Path              string
 	Certificates, Key string
 	// Password opens the store, KeyPassword the key in it when that is
-	// another one.
+	// another one, and an encrypted key in PEM.
 	Password, KeyPassword string
 }
 
 // IsZero reports whether nothing is configured.
 func (s Store) IsZero() bool { return s.Path == "" && s.Certificates == "" && s.Key == "" }
 
+// name is the store in messages.
+func (s Store) name() string {
+	if s.Path == "" {
+		return "given as text"
+	}
+	return s.Path
+}
+
 // Material is certificates and a key as PEM text.
 type Material struct {
 	// CA holds the trusted authorities; empty trusts the system's.
 	CA string
-	// Cert is a certificate chain and Key its key, both or neither.
+	// Cert is a certificate chain and Key its key, not encrypted; both or
+	// neither.
 	Cert, Key string
+	// Warnings tell of certificates that are no use, with their dates.
+	Warnings []string
 }
 
 // Load opens the trust store and the key store, of which either may be zero.
+// Errors name the store and never show a password.
 func Load(trust, key Store) (Material, error) {
 	var m Material
 	if !trust.IsZero() {
-		opened, err := trust.open()
+		opened, err := trust.open(false)
 		if err != nil {
-			return m, fmt.Errorf("open trust store %s: %w", trust.Path, err)
+			return m, fmt.Errorf("open trust store %s: %w", trust.name(), err)
 		}
-		if m.CA = opened.CA + opened.Cert; m.CA == "" {
-			return m, fmt.Errorf("open trust store %s: it holds no certificate", trust.Path)
+		if m.CA, err = m.trusted(opened, trust.name()); err != nil {
+			return m, fmt.Errorf("open trust store %s: %w", trust.name(), err)
 		}
 	}
 	if !key.IsZero() {
-		opened, err := key.open()
+		opened, err := key.open(true)
 		if err != nil {
-			return m, fmt.Errorf("open key store %s: %w", key.Path, err)
+			return m, fmt.Errorf("open key store %s: %w", key.name(), err)
 		}
 		if opened.Key == "" || opened.Cert == "" {
-			return m, fmt.Errorf("open key store %s: it holds no key with a certificate", key.Path)
+			return m, fmt.Errorf("open key store %s: it holds no key with a certificate", key.name())
 		}
 		m.Cert, m.Key = opened.Cert, opened.Key
-		if err := m.checkDates(key.Path); err != nil {
-			return m, err
+		if err := m.checkDates(); err != nil {
+			return m, fmt.Errorf("open key store %s: %w", key.name(), err)
 		}
 	}
 	return m, nil
 }
 
+// trusted returns the authorities of a store that can be read. As Java, it
+// trusts the certificate of a key in a trust store too.
+func (m *Material) trusted(opened Material, name string) (string, error) {
+	var ca strings.Builder
+	rest := []byte(opened.CA + opened.Cert)
+	for {
+		block, after := pem.Decode(rest)
+		if block == nil {
+			break
+		}
+		rest = after
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			m.Warnings = append(m.Warnings, fmt.Sprintf("trust store %s: a certificate is left out: %v", name, err))
+			continue
+		}
+		if why := outside(cert); why != "" {
+			m.Warnings = append(m.Warnings, fmt.Sprintf("trust store %s: %s", name, why))
+		}
+		ca.WriteString(certificate(block.Bytes))
+	}
+	if ca.Len() == 0 {
+		return "", errors.New("it holds no certificate")
+	}
+	return ca.String(), nil
+}
+
 // checkDates refuses a certificate of our own that has ended: the other side
 // would refuse it with less to say.
-func (m Material) checkDates(path string) error {
+func (m *Material) checkDates() error {
 	block, _ := pem.Decode([]byte(m.Cert))
 	if block == nil {
-		return fmt.Errorf("open key store %s: its certificate is not PEM", path)
+		return errors.New("its certificate is not PEM")
 	}
 	cert, err := x509.ParseCertificate(block.Bytes)
 	if err != nil {
-		return fmt.Errorf("open key store %s: %w", path, err)
+		return fmt.Errorf("read its certificate: %w", err)
 	}
-	if time.Now().After(cert.NotAfter) {
-		return fmt.Errorf("open key store %s: its certificate %s expired on %s", path, cert.Subject, cert.NotAfter.Format(time.RFC3339))
+	if why := outside(cert); why != "" {
+		return errors.New(why)
 	}
 	return nil
 }
 
-// TLS returns a configuration for Go's clients.
-func (m Material) TLS() (*tls.Config, error) {
-	c := &tls.Config{MinVersion: tls.VersionTLS12}
-	if m.CA != "" {
-		c.RootCAs = x509.NewCertPool()
-		if !c.RootCAs.AppendCertsFromPEM([]byte(m.CA)) {
-			return nil, errors.New("the trust store holds no certificate that can be read")
-		}
+// outside says when cert's time has ended or will begin, "" when it is valid.
+func outside(cert *x509.Certificate) string {
+	now := time.Now()
+	switch {
+	case now.After(cert.NotAfter):
+		return fmt.Sprintf("the certificate %s expired on %s", cert.Subject, cert.NotAfter.UTC().Format(time.RFC3339))
+	case now.Before(cert.NotBefore):
+		return fmt.Sprintf("the certificate %s is not valid before %s", cert.Subject, cert.NotBefore.UTC().Format(time.RFC3339))
 	}
-	if m.Cert != "" {
-		pair, err := tls.X509KeyPair([]byte(m.Cert), []byte(m.Key))
-		if err != nil {
-			return nil, fmt.Errorf("pair certificate and key: %w", err)
-		}
-		c.Certificates = []tls.Certificate{pair}
-	}
-	return c, nil
+	return ""
 }
 
-func (s Store) open() (Material, error) {
+// open reads the store; withKey says that its key is wanted and must open.
+func (s Store) open(withKey bool) (Material, error) {
 	data := []byte(s.Certificates + "\n" + s.Key)
 	if s.Path != "" {
 		var err error
 		if data, err = os.ReadFile(s.Path); err != nil {
-			return Material{}, err
+			return Material{}, errors.New(reason(err))
 		}
 	}
 	switch s.kind(data) {
 	case "PEM":
-		return s.openPEM(data)
+		return s.openPEM(data, withKey)
 	case "JKS":
-		return s.openJKS(data)
+		return s.openJKS(data, withKey)
 	case "PKCS12":
 		return s.openPKCS12(data)
+	case "":
+		return Material{}, errors.New("it is neither a JKS nor a PKCS12 store nor PEM")
 	}
-	return Material{}, fmt.Errorf("the store type %s is not known; there are JKS, PKCS12 and PEM", s.Type)
+	return Material{}, fmt.Errorf("the store type %s is not supported; these are: JKS, PKCS12, PEM", s.Type)
 }
 
 // kind tells the format by its content, since Java's default type has changed
-// over time and keytool ignores the file's name; a type that is none of the
-// three is returned as it stands.
+// over time and Java itself reads PKCS12 where JKS is said; a type that is none
+// of the three is returned as it stands.
 func (s Store) kind(data []byte) string {
 	t := strings.ToUpper(s.Type)
 	switch {
 	case t != "" && t != "JKS" && t != "PKCS12" && t != "PEM":
 		return t
-	case bytes.HasPrefix(data, []byte{0xfe, 0xed, 0xfe, 0xed}):
+	case bytes.HasPrefix(data, jksMagic):
 		return "JKS"
 	case bytes.Contains(data, []byte("-----BEGIN ")):
 		return "PEM"
 	case len(data) > 0 && data[0] == 0x30:
 		return "PKCS12"
 	}
-	return t
+	return ""
 }
 
-func (s Store) openPEM(data []byte) (Material, error) {
+func (s Store) openPEM(data []byte, withKey bool) (Material, error) {
 	var m Material
 	for {
 		block, rest := pem.Decode(data)
@@ -148,22 +183,43 @@ func (s Store) openPEM(data []byte) (Material, error) {
 		}
 		data = rest
 		switch {
-		case block.Type == "CERTIFICATE":
-			m.Cert += string(pem.EncodeToMemory(block))
+		case block.Type == "CERTIFICATE" || block.Type == "TRUSTED CERTIFICATE":
+			m.Cert += certificate(block.Bytes)
+		case !withKey:
 		case block.Type == "ENCRYPTED PRIVATE KEY":
-			return m, errors.New("the key is encrypted with PKCS#8, which is not supported in PEM: use a PKCS12 store, or openssl pkcs8 to decrypt it")
+			der, err := decryptPKCS8(block.Bytes, s.KeyPassword)
+			if err != nil {
+				return m, fmt.Errorf("open the key: %w", err)
+			}
+			m.Key = privateKey(der)
 		case strings.HasSuffix(block.Type, "PRIVATE KEY"):
+			if block.Headers["DEK-Info"] != "" {
+				return m, errors.New("the key is encrypted in OpenSSL's old way, which Java does not read either: convert it with openssl pkcs8 -topk8 -in old.pem -out new.pem")
+			}
 			m.Key = string(pem.EncodeToMemory(block))
 		}
 	}
 	if m.Cert == "" && m.Key == "" {
-		return m, errors.New("it holds no PEM block")
+		return m, errors.New("it holds neither a certificate nor a key in PEM")
 	}
 	return m, nil
 }
 
-func (s Store) openJKS(data []byte) (Material, error) {
+// jksMagic begins a Java key store, jksSalt is part of its digest.
+var (
+	jksMagic = []byte{0xfe, 0xed, 0xfe, 0xed}
+	jksSalt  = []byte("Mighty Aphrodite")
+)
+
+func (s Store) openJKS(data []byte, withKey bool) (Material, error) {
 	var m Material
+	if s.Password == "" && len(data) > sha1.Size {
+		// Without a password Java doesn't check the digest at the end: put
+		// that of the empty one in its place.
+		content := data[:len(data)-sha1.Size]
+		sum := sha1.Sum(append(bytes.Clone(jksSalt), content...)) //nolint:gosec // as above
+		data = append(bytes.Clone(content), sum[:]...)
+	}
 	ks := keystore.New(keystore.WithOrderedAliases())
 	if err := ks.Load(bytes.NewReader(data), []byte(s.Password)); err != nil {
 		return m, fmt.Errorf("wrong password, or a damaged file: %w", err)
@@ -173,48 +229,69 @@ func (s Store) openJKS(data []byte) (Material, error) {
 		case ks.IsTrustedCertificateEntry(alias):
 			entry, err := ks.GetTrustedCertificateEntry(alias)
 			if err != nil {
-				return m, err
+				return m, fmt.Errorf("read the certificate %s: %w", alias, err)
 			}
 			m.CA += certificate(entry.Certificate.Content)
-		case ks.IsPrivateKeyEntry(alias) && m.Key == "":
-			password := s.KeyPassword
-			if password == "" {
-				password = s.Password
-			}
-			entry, err := ks.GetPrivateKeyEntry(alias, []byte(password))
-			if err != nil {
-				return m, fmt.Errorf("open the key %s: wrong key password: %w", alias, err)
-			}
-			m.Key = string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: entry.PrivateKey}))
-			for _, c := range entry.CertificateChain {
-				m.Cert += certificate(c.Content)
+		case ks.IsPrivateKeyEntry(alias) && m.Cert == "":
+			if err := m.jksKey(&ks, alias, s, withKey); err != nil {
+				return m, err
 			}
 		}
 	}
 	return m, nil
 }
 
+func (m *Material) jksKey(ks *keystore.KeyStore, alias string, s Store, withKey bool) error {
+	chain, err := ks.GetPrivateKeyEntryCertificateChain(alias)
+	if err != nil {
+		return fmt.Errorf("read the certificates of %s: %w", alias, err)
+	}
+	for i, c := range chain {
+		if i == 0 || withKey { // a trust store trusts a key's own certificate only
+			m.Cert += certificate(c.Content)
+		}
+	}
+	if !withKey {
+		return nil
+	}
+	password := s.KeyPassword
+	if password == "" {
+		password = s.Password
+	}
+	entry, err := ks.GetPrivateKeyEntry(alias, []byte(password))
+	if err != nil {
+		return fmt.Errorf("open the key %s: wrong key password (ssl.key.password): %w", alias, err)
+	}
+	m.Key = privateKey(entry.PrivateKey)
+	return nil
+}
+
 func (s Store) openPKCS12(data []byte) (Material, error) {
 	var m Material
 	key, leaf, chain, err := pkcs12.DecodeChain(data, s.Password)
-	if errors.Is(err, pkcs12.ErrIncorrectPassword) {
+	switch {
+	case errors.Is(err, pkcs12.ErrIncorrectPassword) && s.Password == "":
+		return m, errors.New("wrong password: none is given")
+	case errors.Is(err, pkcs12.ErrIncorrectPassword):
 		return m, errors.New("wrong password")
-	}
-	if err == nil {
+	case err == nil:
 		der, err := x509.MarshalPKCS8PrivateKey(key)
 		if err != nil {
-			return m, err
+			return m, fmt.Errorf("read the key: %w", err)
 		}
-		m.Key = string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
-		m.Cert = certificate(leaf.Raw)
+		m.Key, m.Cert = privateKey(der), certificate(leaf.Raw)
 		for _, c := range chain {
 			m.Cert += certificate(c.Raw)
 		}
 		return m, nil
 	}
-	// No key: a trust store of keytool's or openssl's.
+	// No key: a trust store. Java marks what it trusts with an attribute, and
+	// sees nothing in a store without it.
 	certs, trustErr := pkcs12.DecodeTrustStore(data, s.Password)
 	if trustErr != nil {
+		if strings.Contains(trustErr.Error(), "not marked as trusted") {
+			return m, errors.New("its certificates are not marked as trusted, so that Java would see none either: make it with keytool -importcert, or use PEM")
+		}
 		return m, errors.Join(err, trustErr)
 	}
 	for _, c := range certs {
@@ -225,4 +302,8 @@ func (s Store) openPKCS12(data []byte) (Material, error) {
 
 func certificate(der []byte) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+}
+
+func privateKey(der []byte) string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
 }
