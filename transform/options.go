@@ -34,9 +34,10 @@ const (
 type Options struct {
 	// Transform is the name in "transforms", Type its type.
 	Transform, Type string
-	// Connector is "mysql" or "mariadb", Prefix is topic.prefix.
-	Connector, Prefix string
-	Router            RouterOptions
+	// Connector is "mysql" or "mariadb", Prefix is topic.prefix, Delimiter
+	// topic.delimiter.
+	Connector, Prefix, Delimiter string
+	Router                       RouterOptions
 	// Key, Value and Header convert the parts of a record.
 	Key, Value, Header Converter
 	// ContextHeaders adds Debezium's __debezium.context headers, IDHeader the
@@ -81,6 +82,7 @@ const (
 func ReadOptions(s pipeline.Settings) Options {
 	o := Options{
 		Prefix:    pipeline.String(s, "topic.prefix", ""),
+		Delimiter: pipeline.String(s, "topic.delimiter", "."),
 		Connector: "mysql",
 	}
 	if strings.Contains(strings.ToLower(pipeline.String(s, "connector.class", "")), "mariadb") {

@@ -24,7 +24,7 @@ type routerPlan struct {
 
 func (c *compiler) forRouter() error {
 	o := &c.t.opts
-	r := &routerPlan{plan: c.plan, schema: schemaName(o.Prefix, c.table)}
+	r := &routerPlan{plan: c.plan, schema: schemaName(o, c.table)}
 	c.router = r
 	if err := c.routerColumns(r); err != nil {
 		return err
@@ -164,13 +164,13 @@ func (c *compiler) routerOldKey(r *routerPlan) error {
 
 // schemaName returns <prefix>.<schema>.<table> with what a topic name cannot
 // hold replaced, as Debezium's DefaultTopicNamingStrategy does.
-func schemaName(prefix string, table *pipeline.Table) string {
+func schemaName(o *Options, table *pipeline.Table) string {
 	return strings.Map(func(r rune) rune {
 		if r < 0x80 && (isLetter(byte(r)) || isDigit(byte(r)) || r == '.' || r == '_' || r == '-') {
 			return r
 		}
 		return '_'
-	}, prefix+"."+table.String())
+	}, o.Prefix+o.Delimiter+table.Schema+o.Delimiter+table.Name)
 }
 
 // prefix returns the JSON schema of the struct for a routing value. Debezium
