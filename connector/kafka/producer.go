@@ -204,8 +204,11 @@ func (p *producer) flush() {
 			return
 		case <-p.kick:
 		}
-		for pause := 2; p.waiting(); pause = min(2*pause, 64) {
-			p.k.Flush(pause)
+		// Short, because a flush that is still running when the next records
+		// come sends those without linger too, in many small batches; longer
+		// when a broker takes its time anyway. Once librdkafka holds nothing,
+		// all reports are on their way to drain.
+		for n := 0; p.waiting() && p.k.Flush(min(2+n/50, 50)) > 0; n++ {
 		}
 	}
 }
