@@ -1,0 +1,659 @@
+//go:build live
+
+package binlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-mysql-org/go-mysql/client"
+
+	"millrace/connector/pipeline"
+)
+
+// live is a real server, its administrator and a schema of the test's own.
+type live struct {
+	t      *testing.T
+	flavor pipeline.Flavor
+	opts   Options
+	admin  *client.Conn
+	schema string
+	table  string
+}
+
+var liveServerID atomic.Uint32
+
+// eachServer runs a test on both kinds of server. Their addresses are
+// user:password@host:port of an administrator; without them the test fails.
+func eachServer(t *testing.T, test func(*live)) {
+	for flavor, variable := range map[pipeline.Flavor]string{
+		pipeline.MySQL: "MILLRACE_TEST_MYSQL", pipeline.MariaDB: "MILLRACE_TEST_MARIADB",
+	} {
+		t.Run(string(flavor), func(t *testing.T) { test(connectLive(t, flavor, variable)) })
+	}
+}
+
+func connectLive(t *testing.T, flavor pipeline.Flavor, variable string) *live {
+	address := os.Getenv(variable)
+	account, hostport, ok := cutLast(address, "@")
+	if !ok {
+		t.Fatalf("%s is %q, want user:password@host:port", variable, address)
+	}
+	user, password, _ := strings.Cut(account, ":")
+	host, portText, err := net.SplitHostPort(hostport)
+	if err != nil {
+		t.Fatal(err)
+	}
+	port, err := strconv.Atoi(portText)
+	if err != nil {
+		t.Fatal(err)
+	}
+	admin, err := client.Connect(hostport, user, password, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := 700_000_000 + uint32(time.Now().UnixMilli()%1_000_000)*100 + liveServerID.Add(1)*3
+	l := &live{t: t, flavor: flavor, admin: admin, schema: fmt.Sprintf("live_%d", id), table: "outbox"}
+	l.exec("CREATE DATABASE " + l.schema)
+	l.exec(fmt.Sprintf("CREATE TABLE %s.outbox (id INT PRIMARY KEY, name VARCHAR(255) CHARACTER SET utf8mb4)", l.schema))
+	l.exec(fmt.Sprintf("CREATE TABLE %s.other (id INT PRIMARY KEY, name VARCHAR(255) CHARACTER SET utf8mb4)", l.schema))
+	t.Cleanup(func() {
+		l.exec("DROP DATABASE " + l.schema)
+		_ = admin.Close()
+	})
+	s := newSettings("name", l.schema, "database.hostname", host, "database.port", portText, "database.user", user, "database.password", password,
+		"database.server.id", fmt.Sprint(id), "database.server.id.offset", "1",
+		"table.include.list", l.schema+`\.outbox`, "snapshot.mode", "no_data")
+	l.opts = ReadOptions(s, flavor)
+	if len(s.problems) > 0 {
+		t.Fatal(s.problems)
+	}
+	l.opts.Port = port
+	l.opts.Log = slog.New(slog.NewTextHandler(testWriter{t}, nil))
+	return l
+}
+
+type testWriter struct{ t *testing.T }
+
+func (w testWriter) Write(p []byte) (int, error) {
+	w.t.Log(strings.TrimSpace(string(p)))
+	return len(p), nil
+}
+
+func cutLast(s, sep string) (before, after string, found bool) {
+	i := strings.LastIndex(s, sep)
+	if i < 0 {
+		return s, "", false
+	}
+	return s[:i], s[i+len(sep):], true
+}
+
+// exec runs statements as the administrator; # stands for the outbox.
+func (l *live) exec(statements ...string) {
+	l.t.Helper()
+	for _, sql := range statements {
+		if _, err := l.admin.Execute(strings.ReplaceAll(sql, "#", l.schema+"."+l.table)); err != nil {
+			l.t.Fatalf("%s: %v", sql, err)
+		}
+	}
+}
+
+func (l *live) value(sql string) string {
+	l.t.Helper()
+	r, err := l.admin.Execute(sql)
+	if err != nil {
+		l.t.Fatalf("%s: %v", sql, err)
+	}
+	defer r.Close()
+	text, err := r.GetString(0, 0)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return strings.Clone(text)
+}
+
+func (l *live) context() context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	l.t.Cleanup(cancel)
+	return ctx
+}
+
+// start starts a source.
+func (l *live) start(from *pipeline.Position) (*Source, pipeline.Position) {
+	l.t.Helper()
+	src := New(l.opts)
+	l.t.Cleanup(func() { _ = src.Close() })
+	pos, err := src.Start(l.context(), from)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return src, pos
+}
+
+// refusal starts a source that must refuse, and returns the rule.
+func (l *live) refusal(opts Options, from *pipeline.Position) *pipeline.Refusal {
+	l.t.Helper()
+	src := New(opts)
+	defer func() { _ = src.Close() }()
+	_, err := src.Start(l.context(), from)
+	var r *pipeline.Refusal
+	if !errors.As(err, &r) {
+		l.t.Fatalf("want a refusal, have %v", err)
+	}
+	l.t.Log(r)
+	return r
+}
+
+// read takes segments until it has n rows and the position is at a boundary.
+func (l *live) read(src *Source, n int) ([]string, pipeline.Position) {
+	l.t.Helper()
+	var rows []string
+	var seg pipeline.Segment
+	ctx := l.context()
+	for {
+		if err := src.Next(ctx, &seg); err != nil {
+			l.t.Fatalf("after %d of %d rows: %v", len(rows), n, err)
+		}
+		for _, row := range seg.Rows {
+			tx := seg.Txs[row.Tx]
+			if tx.File == "" || tx.StartPos == 0 || tx.CommitTime == 0 || tx.GTID.IsZero() {
+				l.t.Fatalf("incomplete transaction %+v", tx)
+			}
+			values := row.After
+			if row.Op == pipeline.Delete {
+				values = row.Before
+			}
+			rows = append(rows, fmt.Sprintf("%s %d %s/%d", row.Op, values[0].Int(), values[1].Bytes[:min(8, len(values[1].Bytes))], row.Ordinal))
+		}
+		if len(rows) >= n && seg.Last {
+			return rows, seg.End
+		}
+	}
+}
+
+func (l *live) expect(src *Source, want ...string) pipeline.Position {
+	l.t.Helper()
+	got, end := l.read(src, len(want))
+	if !slices.Equal(got, want) {
+		l.t.Fatalf("have %q\nwant %q", got, want)
+	}
+	return end
+}
+
+func TestLiveShapes(t *testing.T) {
+	eachServer(t, func(l *live) {
+		src, begin := l.start(nil)
+		if begin.GTID == "" || begin.File == "" || begin.ServerVersion == "" {
+			t.Fatalf("incomplete position %+v", begin)
+		}
+		l.exec("INSERT INTO # VALUES (1,'a'),(2,'b')")
+		l.expect(src, "INSERT 1 a/0", "INSERT 2 b/1")
+		l.exec("BEGIN", "UPDATE # SET name='c' WHERE id=1", "DELETE FROM # WHERE id=2", "COMMIT")
+		l.expect(src, "UPDATE 1 c/0", "DELETE 2 b/1")
+		l.exec("BEGIN", "INSERT INTO # VALUES (3,'x')", "ROLLBACK",
+			"BEGIN", "INSERT INTO # VALUES (4,'d')", "SAVEPOINT `a b`", "INSERT INTO # VALUES (5,'x')", "ROLLBACK TO `a b`", "INSERT INTO # VALUES (6,'e')", "COMMIT")
+		l.expect(src, "INSERT 4 d/0", "INSERT 6 e/1")
+		l.exec("ALTER TABLE # ADD COLUMN extra INT", "INSERT INTO # VALUES (7,'f',1)", "ALTER TABLE # DROP COLUMN extra", "INSERT INTO # VALUES (8,'g')")
+		l.expect(src, "INSERT 7 f/0", "INSERT 8 g/0")
+		l.exec("XA START 'one'", "INSERT INTO # VALUES (9,'h')", "XA END 'one'", "XA COMMIT 'one' ONE PHASE")
+		l.expect(src, "INSERT 9 h/0")
+		other := l.schema + ".other"
+		l.exec("XA START 'two'", "INSERT INTO "+other+" VALUES (1,'x')", "XA END 'two'", "XA PREPARE 'two'", "XA COMMIT 'two'",
+			"XA START 'three'", "INSERT INTO "+other+" VALUES (2,'x')", "XA END 'three'", "XA PREPARE 'three'", "XA ROLLBACK 'three'",
+			"INSERT INTO # VALUES (10,'i')")
+		l.expect(src, "INSERT 10 i/0")
+		l.exec("CREATE TABLE "+l.schema+".copy AS SELECT * FROM #", "DROP TABLE "+l.schema+".copy", "TRUNCATE #", "INSERT INTO # VALUES (11,'j')")
+		l.expect(src, "INSERT 11 j/0")
+	})
+}
+
+func TestLiveMixedEngines(t *testing.T) {
+	eachServer(t, func(l *live) {
+		other := l.schema + ".other"
+		l.exec("DROP TABLE "+other, "CREATE TABLE "+other+" (id INT) ENGINE=MyISAM")
+		if l.flavor == pipeline.MySQL { // its GTIDs forbid both engines in one transaction
+			src, _ := l.start(nil)
+			l.exec("INSERT INTO "+other+" VALUES (1)", "INSERT INTO # VALUES (1,'a')")
+			l.expect(src, "INSERT 1 a/0")
+			return
+		}
+		src, _ := l.start(nil)
+		l.exec("BEGIN", "INSERT INTO # VALUES (1,'x')", "SAVEPOINT a", "INSERT INTO # VALUES (2,'x')", "INSERT INTO "+other+" VALUES (1)", "ROLLBACK TO a", "INSERT INTO # VALUES (3,'x')", "COMMIT")
+		l.exec("BEGIN", "INSERT INTO # VALUES (4,'x')", "INSERT INTO "+other+" VALUES (2)")
+		_, _ = l.admin.Execute("ROLLBACK") // with a warning: MyISAM rows stay
+		l.exec("INSERT INTO # VALUES (5,'b')")
+		l.expect(src, "INSERT 1 x/0", "INSERT 3 x/1", "INSERT 5 b/0")
+	})
+}
+
+func TestLiveBlackhole(t *testing.T) {
+	eachServer(t, func(l *live) {
+		if l.flavor == pipeline.MariaDB {
+			_, _ = l.admin.Execute("INSTALL SONAME 'ha_blackhole'") // once per server
+		}
+		l.exec("DROP TABLE #", "CREATE TABLE # (id INT PRIMARY KEY, name VARCHAR(255) CHARACTER SET utf8mb4) ENGINE=BLACKHOLE")
+		src, _ := l.start(nil)
+		l.exec("INSERT INTO # VALUES (1,'a')", "BEGIN", "INSERT INTO # VALUES (2,'x')", "INSERT INTO "+l.schema+".other VALUES (2,'x')", "ROLLBACK",
+			"BEGIN", "INSERT INTO "+l.schema+".other VALUES (3,'x')", "INSERT INTO # VALUES (3,'b')", "COMMIT")
+		l.expect(src, "INSERT 1 a/0", "INSERT 3 b/0")
+	})
+}
+
+func TestLiveCompressed(t *testing.T) {
+	eachServer(t, func(l *live) {
+		long := strings.Repeat("x", 200)
+		if l.flavor == pipeline.MySQL {
+			l.exec("SET SESSION binlog_transaction_compression = ON")
+		} else {
+			l.exec("SET GLOBAL log_bin_compress = ON")
+			defer l.exec("SET GLOBAL log_bin_compress = OFF")
+		}
+		l.opts.BufferRows, l.opts.BatchRows = 4, 2
+		src, _ := l.start(nil)
+		l.exec("INSERT INTO # VALUES (1,'"+long+"'),(2,'"+long+"')",
+			"BEGIN", "INSERT INTO # VALUES (3,'"+long+"')", "SAVEPOINT s", "INSERT INTO # VALUES (4,'y')", "ROLLBACK TO s", "UPDATE # SET name='"+strings.Repeat("z", 200)+"' WHERE id<4", "COMMIT",
+			"INSERT INTO # VALUES (5,'"+long+"'),(6,'"+long+"'),(7,'"+long+"')", "BEGIN",
+			"INSERT INTO # VALUES (8,'"+long+"'),(9,'"+long+"'),(10,'"+long+"'),(11,'"+long+"'),(12,'"+long+"')", "INSERT INTO # VALUES (13,'"+long+"')", "COMMIT")
+		x, z := "xxxxxxxx/", "zzzzzzzz/"
+		l.expect(src, "INSERT 1 "+x+"0", "INSERT 2 "+x+"1", "INSERT 3 "+x+"0", "UPDATE 1 "+z+"1", "UPDATE 2 "+z+"2", "UPDATE 3 "+z+"3",
+			"INSERT 5 "+x+"0", "INSERT 6 "+x+"1", "INSERT 7 "+x+"2",
+			"INSERT 8 "+x+"0", "INSERT 9 "+x+"1", "INSERT 10 "+x+"2", "INSERT 11 "+x+"3", "INSERT 12 "+x+"4", "INSERT 13 "+x+"5")
+	})
+}
+
+// TestLiveResume stops between transactions and goes on, by GTID, with the
+// overlap check.
+func TestLiveResume(t *testing.T) {
+	eachServer(t, func(l *live) {
+		src, begin := l.start(nil)
+		if err := src.Close(); err != nil {
+			t.Fatal(err)
+		}
+		l.exec("INSERT INTO # VALUES (1,'a')", "INSERT INTO # VALUES (2,'b')")
+		src, _ = l.start(&begin)
+		end := l.expect(src, "INSERT 1 a/0", "INSERT 2 b/0")
+		if end.Last == nil || end.Last.Rows != 1 || end.Last.StartPos == 0 || end.CommitTime.IsZero() || end.ReadTime.IsZero() {
+			t.Fatalf("incomplete position %+v %+v", end, end.Last)
+		}
+		_ = src.Close()
+		l.exec("INSERT INTO "+l.schema+".other VALUES (1,'x')", "INSERT INTO # VALUES (3,'c')")
+		src, again := l.start(&end)
+		if !again.Same(end) {
+			t.Errorf("resumed at %s, want %s", again, end)
+		}
+		l.exec("FLUSH BINARY LOGS", "INSERT INTO # VALUES (4,'d')")
+		end = l.expect(src, "INSERT 3 c/0", "INSERT 4 d/0")
+		// Start may be called again on a running source.
+		if _, err := src.Start(l.context(), &end); err != nil {
+			t.Fatal(err)
+		}
+		l.exec("INSERT INTO # VALUES (5,'e')")
+		l.expect(src, "INSERT 5 e/0")
+
+		// As another server would: without file names of its own.
+		foreign := end
+		foreign.ServerUUID, foreign.ServerID = uuidA, 1<<31
+		src, moved := l.start(&foreign)
+		if moved.File != "" || moved.Last.File != "" {
+			t.Errorf("file names of another server were kept: %+v", moved)
+		}
+		l.expect(src, "INSERT 5 e/0")
+	})
+}
+
+// TestLiveIdle: a quiet outbox on a busy server gets new positions.
+func TestLiveIdle(t *testing.T) {
+	eachServer(t, func(l *live) {
+		src, begin := l.start(nil)
+		l.exec("INSERT INTO " + l.schema + ".other VALUES (1,'x')")
+		var seg pipeline.Segment
+		if err := src.Next(l.context(), &seg); err != nil {
+			t.Fatal(err)
+		}
+		if len(seg.Rows) != 0 || !seg.First || !seg.Last || seg.End.GTID == begin.GTID || seg.End.Pos == begin.Pos {
+			t.Errorf("have %+v after %s", seg, begin)
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		if err := src.Next(ctx, &seg); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("nothing happened, and Next says %v, %+v", err, seg.End)
+		}
+	})
+}
+
+func TestLiveStarts(t *testing.T) {
+	eachServer(t, func(l *live) {
+		l.exec("FLUSH BINARY LOGS", "INSERT INTO # VALUES (1,'a')")
+		src, begin := l.start(nil)
+		l.exec("INSERT INTO # VALUES (2,'b')")
+		end := l.expect(src, "INSERT 2 b/0")
+
+		l.opts.Start = "gtid:" + begin.GTID
+		src, _ = l.start(nil)
+		l.expect(src, "INSERT 2 b/0")
+
+		l.opts.Start = fmt.Sprintf("%s:%d", begin.File, begin.Pos)
+		src, at := l.start(nil)
+		if at.GTID != begin.GTID {
+			t.Errorf("GTIDs at %s are %s, want %s", l.opts.Start, at.GTID, begin.GTID)
+		}
+		if got := l.expect(src, "INSERT 2 b/0"); got.GTID != end.GTID {
+			t.Errorf("ends at %s, want %s", got, end)
+		}
+		l.opts.Start = fmt.Sprintf("%s:%d", begin.File, begin.Pos-1)
+		if r := l.refusal(l.opts, nil); r.Rule != "start-position" {
+			t.Error(r)
+		}
+		l.opts.Start = "binlog.999999:4"
+		if r := l.refusal(l.opts, nil); r.Rule != "binlog-purged" {
+			t.Error(r)
+		}
+		l.opts.Start = begin.File + ":4"
+		src, _ = l.start(nil)
+		l.expect(src, "INSERT 1 a/0", "INSERT 2 b/0")
+
+		l.opts.Start = "earliest"
+		src, _ = l.start(nil)
+		if got := l.expect(src, "INSERT 1 a/0", "INSERT 2 b/0"); got.GTID != end.GTID {
+			t.Errorf("from the earliest it ends at %s, want %s", got, end)
+		}
+		l.opts.Start, l.opts.SnapshotMode = "", "initial"
+		if r := l.refusal(l.opts, nil); r.Rule != "first-start" || r.Exit != pipeline.ExitConfig {
+			t.Error(r)
+		}
+	})
+}
+
+// TestLiveLarge reads transactions many times larger than the buffer: plain,
+// rolled back, and with savepoints.
+func TestLiveLarge(t *testing.T) {
+	eachServer(t, func(l *live) {
+		l.opts.BufferBytes, l.opts.BufferRows, l.opts.BatchRows = 64<<10, 50, 20
+		src, _ := l.start(nil)
+		insert := func(from, to int) string {
+			var rows []string
+			for n := from; n <= to; n++ {
+				rows = append(rows, fmt.Sprintf("(%d,'%s')", n, strings.Repeat("y", 250)))
+			}
+			return "INSERT INTO # VALUES " + strings.Join(rows, ",")
+		}
+		l.exec("INSERT INTO # VALUES (1,'a')", "BEGIN", insert(1001, 2000), "COMMIT", "INSERT INTO # VALUES (2,'b')")
+		want := []string{"INSERT 1 a/0"}
+		for n := range 1000 {
+			want = append(want, fmt.Sprintf("INSERT %d yyyyyyyy/%d", 1001+n, n))
+		}
+		l.expect(src, append(want, "INSERT 2 b/0")...)
+
+		// The savepoint's rows are logged only when a MyISAM table is in it.
+		statements := []string{"BEGIN", insert(3001, 3100), "SAVEPOINT s", insert(4001, 4200), "ROLLBACK TO s", insert(5001, 5100), "COMMIT"}
+		if l.flavor == pipeline.MariaDB {
+			l.exec("DROP TABLE "+l.schema+".other", "CREATE TABLE "+l.schema+".other (id INT) ENGINE=MyISAM")
+			statements = slices.Insert(statements, 4, "INSERT INTO "+l.schema+".other VALUES (1)")
+		}
+		l.exec(statements...)
+		want = nil
+		for n := range 100 {
+			want = append(want, fmt.Sprintf("INSERT %d yyyyyyyy/%d", 3001+n, n))
+		}
+		for n := range 100 {
+			want = append(want, fmt.Sprintf("INSERT %d yyyyyyyy/%d", 5001+n, 100+n))
+		}
+		end := l.expect(src, want...)
+		if end.Last.Rows != 200 {
+			t.Errorf("the last transaction has %d rows, want 200", end.Last.Rows)
+		}
+		if l.flavor == pipeline.MariaDB {
+			l.exec("BEGIN", insert(6001, 6300), "INSERT INTO "+l.schema+".other VALUES (2)")
+			_, _ = l.admin.Execute("ROLLBACK")
+		}
+		l.exec("INSERT INTO # VALUES (3,'c')")
+		l.expect(src, "INSERT 3 c/0")
+		_ = src.Close()
+		l.start(&end) // overlap with a transaction too large to count
+	})
+}
+
+// TestLiveBackPressure leaves the source unread for longer than a silent
+// connection would live, while the server has much to send.
+func TestLiveBackPressure(t *testing.T) {
+	eachServer(t, func(l *live) {
+		l.opts.BufferBytes, l.opts.BatchRows = 64<<10, 10
+		src, _ := l.start(nil)
+		const n = 4000
+		for i := range n {
+			l.exec(fmt.Sprintf("INSERT INTO # VALUES (%d,'%s')", i, strings.Repeat("p", 250)))
+		}
+		var seg pipeline.Segment
+		if err := src.Next(l.context(), &seg); err != nil {
+			t.Fatal(err)
+		}
+		rows := len(seg.Rows)
+		timer := time.NewTimer(deadAfter + 3*time.Second)
+		<-timer.C // this is about time
+		for rows < n {
+			if err := src.Next(l.context(), &seg); err != nil {
+				t.Fatalf("after %d rows: %v", rows, err)
+			}
+			if len(seg.Rows) > 300 {
+				t.Fatalf("a segment of %d rows", len(seg.Rows))
+			}
+			rows += len(seg.Rows)
+		}
+	})
+}
+
+func TestLiveRefusesStatements(t *testing.T) {
+	eachServer(t, func(l *live) {
+		src, _ := l.start(nil)
+		l.exec("SET SESSION binlog_format = STATEMENT", "INSERT INTO "+l.schema+".other VALUES (1,'x')", "UPDATE # SET name='x' WHERE id=1", "INSERT INTO # VALUES (1,'x')", "SET SESSION binlog_format = ROW")
+		l.nextRefuses(src, "statement-format")
+	})
+}
+
+func TestLiveRefusesXA(t *testing.T) {
+	eachServer(t, func(l *live) {
+		src, _ := l.start(nil)
+		xid := "'" + l.schema + "'"
+		l.exec("XA START "+xid, "INSERT INTO # VALUES (1,'x')", "XA END "+xid, "XA PREPARE "+xid)
+		l.nextRefuses(src, "xa-transaction")
+		l.exec("XA ROLLBACK " + xid)
+	})
+}
+
+func (l *live) nextRefuses(src *Source, rule string) {
+	l.t.Helper()
+	var seg pipeline.Segment
+	for {
+		err := src.Next(l.context(), &seg)
+		if err == nil && len(seg.Rows) == 0 {
+			continue
+		}
+		var r *pipeline.Refusal
+		if !errors.As(err, &r) || r.Rule != rule || r.Where == "" {
+			l.t.Fatalf("want %s, have %v", rule, err)
+		}
+		l.t.Log(r)
+		return
+	}
+}
+
+func TestLiveRefusesHistory(t *testing.T) {
+	eachServer(t, func(l *live) {
+		src, _ := l.start(nil)
+		l.exec("INSERT INTO # VALUES (1,'a')")
+		end := l.expect(src, "INSERT 1 a/0")
+		_ = src.Close()
+		foreign := end
+		switch l.flavor {
+		case pipeline.MySQL:
+			foreign.GTID += "," + uuidA + ":1-3"
+		default:
+			foreign.GTID += ",77-1-1"
+		}
+		if r := l.refusal(l.opts, &foreign); r.Rule != "history-diverged" {
+			t.Error(r)
+		}
+		// The same GTID, another transaction: as after a reset of the server.
+		last := *end.Last
+		last.CommitTime -= 1_000_001
+		reset := end
+		reset.Last = &last
+		if r := l.refusal(l.opts, &reset); r.Rule != "history-diverged" {
+			t.Error(r)
+		}
+		last = *end.Last
+		last.StartPos -= 10
+		if _, err := New(l.opts).Start(l.context(), &reset); err == nil {
+			t.Error("a last transaction at another place was accepted")
+		}
+		other := end
+		other.Flavor = "other"
+		if r := l.refusal(l.opts, &other); r.Rule != "flavor" {
+			t.Error(r)
+		}
+		file := end
+		file.GTID, file.Last = "", nil
+		file.Pos += 1 << 30
+		if r := l.refusal(l.opts, &file); r.Rule != "history-diverged" {
+			t.Error(r)
+		}
+		file.File = "binlog.999999"
+		if r := l.refusal(l.opts, &file); r.Rule != "binlog-purged" {
+			t.Error(r)
+		}
+		file.ServerUUID, file.ServerID = uuidA, 99
+		if r := l.refusal(l.opts, &file); r.Rule != "history-diverged" {
+			t.Error(r)
+		}
+	})
+}
+
+func TestLiveRefusesConnections(t *testing.T) {
+	eachServer(t, func(l *live) {
+		for rule, change := range map[string]func(*Options){
+			"access-denied":    func(o *Options) { o.User, o.Password = "nobody", "wrong" },
+			"unknown-host":     func(o *Options) { o.Host = "no-such-host.invalid" },
+			"server-id-in-use": func(o *Options) { o.ServerID = l.serverID() },
+			"flavor": func(o *Options) {
+				o.Flavor = map[pipeline.Flavor]pipeline.Flavor{pipeline.MySQL: pipeline.MariaDB, pipeline.MariaDB: pipeline.MySQL}[o.Flavor]
+			},
+			"captured-tables": func(o *Options) {
+				o.Tables = ReadOptions(newSettings("table.include.list", l.schema+".nothing"), o.Flavor).Tables
+			},
+		} {
+			opts := l.opts
+			change(&opts)
+			if r := l.refusal(opts, nil); r.Rule != rule || r.Where == "" || r.Fix == "" {
+				t.Errorf("want %s, have %+v", rule, r)
+			}
+		}
+		closed := l.opts
+		closed.Port = 1
+		if _, err := New(closed).Start(l.context(), nil); !errors.Is(err, pipeline.ErrSourceLost) {
+			t.Errorf("nobody answers, and Start says %v", err)
+		}
+	})
+}
+
+func (l *live) serverID() uint32 {
+	id, err := strconv.ParseUint(l.value("SELECT @@server_id"), 10, 32)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return uint32(id)
+}
+
+// TestLiveGrants streams with the grants that SQL prints, and is told which
+// are missing.
+func TestLiveGrants(t *testing.T) {
+	eachServer(t, func(l *live) {
+		user := "u" + l.schema[5:]
+		l.exec(fmt.Sprintf("CREATE USER '%s'@'%%' IDENTIFIED BY 'secret'", user))
+		l.t.Cleanup(func() { l.exec("DROP USER '" + user + "'@'%'") })
+		l.opts.User, l.opts.Password = user, "secret"
+		if r := l.refusal(l.opts, nil); r.Rule != "missing-grants" || !strings.HasPrefix(r.Fix, "GRANT REPLICATION SLAVE, ") {
+			t.Error(r)
+		}
+		l.exec(grantStatement(l.opts))
+		checks, err := Preflight(l.context(), l.opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range checks {
+			if c.Status == CheckFail {
+				t.Errorf("%+v", c)
+			}
+		}
+		src, _ := l.start(nil)
+		l.exec("INSERT INTO # VALUES (1,'a')")
+		end := l.expect(src, "INSERT 1 a/0")
+		_ = src.Close()
+		l.start(&end)
+	})
+}
+
+// TestLiveLost kills the dump connection: the error says that a new one may
+// help, and a new one does.
+func TestLiveLost(t *testing.T) {
+	eachServer(t, func(l *live) {
+		src, begin := l.start(nil)
+		l.exec("INSERT INTO # VALUES (1,'a')")
+		end := l.expect(src, "INSERT 1 a/0")
+		id := l.value("SELECT id FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%' ORDER BY id DESC LIMIT 1")
+		l.exec("KILL "+id, "INSERT INTO # VALUES (2,'b')")
+		var seg pipeline.Segment
+		for {
+			err := src.Next(l.context(), &seg)
+			if err == nil {
+				if len(seg.Rows) > 0 {
+					end = seg.End
+				}
+				continue
+			}
+			if !errors.Is(err, pipeline.ErrSourceLost) {
+				t.Fatal(err)
+			}
+			break
+		}
+		if _, err := src.Start(l.context(), &begin); err != nil {
+			t.Fatal(err)
+		}
+		got, _ := l.read(src, 2)
+		if !slices.Equal(got, []string{"INSERT 1 a/0", "INSERT 2 b/0"}) {
+			t.Errorf("have %q, end %s", got, end)
+		}
+	})
+}
+
+func TestLiveHead(t *testing.T) {
+	eachServer(t, func(l *live) {
+		src, begin := l.start(nil)
+		l.exec("INSERT INTO # VALUES (1,'a')", "FLUSH BINARY LOGS", "INSERT INTO # VALUES (2,'b')")
+		end := l.expect(src, "INSERT 1 a/0", "INSERT 2 b/0")
+		h, err := ReadHead(l.context(), l.opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		before, ok1 := h.BytesBehind(begin)
+		after, ok2 := h.BytesBehind(end)
+		txs, ok3 := h.TransactionsBehind(begin)
+		kept, ok4 := h.BytesKept(end)
+		if !ok1 || !ok2 || !ok3 || !ok4 || before <= after || txs < 2 || kept == 0 {
+			t.Errorf("behind %d then %d bytes, %d transactions, %d kept of %+v", before, after, txs, kept, h)
+		}
+		end.ServerUUID, end.ServerID = uuidA, 99
+		if _, ok := h.BytesBehind(end); ok {
+			t.Error("bytes behind of another server")
+		}
+	})
+}

@@ -1,0 +1,265 @@
+package binlog
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"millrace/connector/pipeline"
+)
+
+// idleEvery is how often a position is handed over that has no rows behind
+// it, so that a quiet outbox on a busy server keeps its checkpoint young.
+const idleEvery = 200 * time.Millisecond
+
+// stream runs a dump into an assembler and hands segments over: events are
+// pushed in by the dump's goroutine, segments are pulled out by next. There
+// are two buffers. While the pipeline works on one, the other fills; when both
+// are full the dump's goroutine waits, and so does the server.
+type stream struct {
+	prove func(context.Context, groupStart) (*proof, error)
+	dump  *dump
+	ended chan struct{} // closed when watch has returned
+
+	ctx  context.Context // ends with the stream
+	stop context.CancelFunc
+	wake chan struct{} // next should look again
+	room chan struct{} // a buffer has become free
+
+	mu      sync.Mutex
+	asm     *assembler
+	ready   *segmentBuffer // full, not yet handed over
+	out     *segmentBuffer // handed over
+	spare   *segmentBuffer // empty
+	waiting bool           // next waits for wake
+	idleAt  time.Time      // when a position without rows was last handed over
+	err     error          // why no more events come
+}
+
+// newStream returns a stream around an assembler. handle takes its events.
+func newStream(ctx context.Context, asm *assembler, prove func(context.Context, groupStart) (*proof, error)) *stream {
+	s := &stream{
+		prove: prove, asm: asm,
+		wake: make(chan struct{}, 1), room: make(chan struct{}, 1),
+		spare: &segmentBuffer{first: true, last: true},
+	}
+	s.ctx, s.stop = context.WithCancel(ctx)
+	return s
+}
+
+// handle takes one raw event.
+func (s *stream) handle(raw []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	next, err := s.asm.event(raw)
+	for err == nil {
+		switch next {
+		case stepMore:
+			return nil
+		case stepBoundary:
+			return s.boundary()
+		case stepProve:
+			next, err = s.proveGroup()
+		case stepPart:
+			if err = s.publish(); err == nil {
+				next, err = s.asm.resume()
+			}
+		}
+	}
+	s.fail(err)
+	return err
+}
+
+// boundary hands the buffer over if next waits for it, or if it is full.
+func (s *stream) boundary() error {
+	asm := s.asm
+	switch {
+	case len(asm.buf.rows) >= asm.limits.softRows, asm.buf.size(mark{}) >= asm.limits.softBytes:
+		return s.publish()
+	case s.waiting && len(asm.buf.rows) > 0 && s.spare != nil && s.ready == nil:
+		s.release()
+	case s.waiting && len(asm.buf.rows) == 0 && asm.now().Sub(s.idleAt) >= idleEvery:
+		s.signal()
+	}
+	return nil
+}
+
+// publish waits until the buffer can be handed over, and does so.
+func (s *stream) publish() error {
+	for s.spare == nil || s.ready != nil {
+		s.mu.Unlock()
+		select {
+		case <-s.room:
+		case <-s.ctx.Done():
+		}
+		s.mu.Lock()
+		if s.ctx.Err() != nil {
+			return errClosed
+		}
+	}
+	s.release()
+	return nil
+}
+
+// release makes the assembler's buffer ready and gives it the spare one.
+func (s *stream) release() {
+	asm := s.asm
+	if asm.buf.last {
+		asm.buf.end = asm.position()
+		asm.moved = false
+	}
+	s.ready = asm.swap(s.spare)
+	s.spare = nil
+	s.signal()
+}
+
+// signal lets a waiting next look again.
+func (s *stream) signal() {
+	s.waiting = false
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// proveGroup reads the open group ahead, which is larger than a buffer.
+func (s *stream) proveGroup() (step, error) {
+	g := &s.asm.group
+	start := groupStart{file: g.file, pos: g.start, first: g.first}
+	s.mu.Unlock()
+	p, err := s.prove(s.ctx, start)
+	s.mu.Lock()
+	if err != nil {
+		return stepMore, s.asm.locate(err)
+	}
+	return s.asm.proven(p)
+}
+
+// fail ends the stream; what was assembled before can still be taken.
+func (s *stream) fail(err error) {
+	if s.err == nil {
+		s.err = err
+	}
+	s.signal()
+}
+
+// next waits for a segment.
+func (s *stream) next(ctx context.Context, seg *pipeline.Segment) error {
+	s.mu.Lock()
+	s.recycle()
+	for {
+		wait, ok := s.take(seg)
+		if ok {
+			s.mu.Unlock()
+			return nil
+		}
+		if s.err != nil {
+			defer s.mu.Unlock()
+			return s.err
+		}
+		s.waiting = true
+		s.mu.Unlock()
+		if err := s.await(ctx, wait); err != nil {
+			return err
+		}
+		s.mu.Lock()
+	}
+}
+
+// await waits for a signal, or for wait if it is not 0.
+func (s *stream) await(ctx context.Context, wait time.Duration) error {
+	var alarm <-chan time.Time
+	if wait > 0 {
+		alarm = time.After(wait)
+	}
+	select {
+	case <-s.wake:
+	case <-alarm:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.ctx.Done():
+		return fmt.Errorf("%w: %w", pipeline.ErrSourceLost, errClosed)
+	}
+	return nil
+}
+
+// recycle takes the buffer back that was handed over last.
+func (s *stream) recycle() {
+	switch {
+	case s.out == nil:
+		return
+	case s.out.cut.rows > 0: // the part behind the cut comes next
+		s.out.dropCut()
+		s.ready, s.out = s.out, nil
+		return
+	}
+	s.out.empty()
+	s.spare, s.out = s.out, nil
+	select {
+	case s.room <- struct{}{}:
+	default:
+	}
+}
+
+// take fills seg with what there is. Else it returns how long until a
+// position alone may be handed over, 0 for not before the next event.
+func (s *stream) take(seg *pipeline.Segment) (wait time.Duration, ok bool) {
+	asm := s.asm
+	if s.err != nil {
+		asm.abort()
+	}
+	if s.ready == nil && s.spare != nil && !asm.group.open && len(asm.buf.rows) > 0 {
+		s.release()
+	}
+	if s.ready != nil {
+		s.out, s.ready = s.ready, nil
+		s.out.fill(seg)
+		return 0, true
+	}
+	if !asm.moved || len(asm.buf.rows) > 0 && (!asm.group.open || asm.group.mark.rows > 0) || asm.group.open && asm.group.parts > 0 {
+		return 0, false
+	}
+	now := asm.now()
+	if wait = idleEvery - now.Sub(s.idleAt); wait > 0 {
+		return wait, false
+	}
+	s.idleAt, asm.moved = now, false
+	seg.Reset()
+	seg.First, seg.Last, seg.End = true, true, asm.position()
+	return 0, true
+}
+
+// run starts the dump and waits for its end in a goroutine.
+func (s *stream) run(ctx context.Context, c *connector, req dumpRequest) error {
+	req.handle = s.handle
+	d, err := c.startDump(ctx, req)
+	if err != nil {
+		return err
+	}
+	s.dump, s.ended = d, make(chan struct{})
+	go s.watch(c)
+	return nil
+}
+
+// watch learns why the dump ended.
+func (s *stream) watch(c *connector) {
+	defer close(s.ended)
+	<-s.dump.done
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	err := s.dump.err
+	if err == nil || s.ctx.Err() != nil {
+		err = errClosed
+	}
+	s.fail(c.explainDump(err))
+}
+
+// close ends the stream and frees its connection.
+func (s *stream) close() {
+	s.stop()
+	if s.dump != nil {
+		s.dump.close()
+		<-s.ended
+	}
+}
