@@ -84,8 +84,8 @@ func TestConnectorForms(t *testing.T) {
 		"flat.json":    `{"name": "orders", "connector.class": "C1", "database.port": "3306", "ratio": 1.50, "flag": true}`,
 		"both-names.json": `{"name": "orders", "config": {"name": "orders", "connector.class": "C1", "database.port": 3306, "ratio": "1.50", "flag": "true"},
 			"tasks": [{"connector": "orders", "task": 0}], "type": "source"}`,
-		"byte-order-mark.json":  "\xef\xbb\xbf" + `{"name": "orders", "connector.class": "C1", "database.port": "3306", "ratio": 1.50, "flag": true}`,
-		"orders.properties": "name=orders\nconnector.class=C1\ndatabase.port=3306\nratio=1.50\nflag=true\n",
+		"byte-order-mark.json": "\xef\xbb\xbf" + `{"name": "orders", "connector.class": "C1", "database.port": "3306", "ratio": 1.50, "flag": true}`,
+		"orders.properties":    "name=orders\nconnector.class=C1\ndatabase.port=3306\nratio=1.50\nflag=true\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			write(t, name, text)
