@@ -1,4 +1,3 @@
-// Package admin answers HTTP: health, readiness and metrics.
 package admin
 
 import (
@@ -27,8 +26,14 @@ type Options struct {
 	// Status returns a snapshot of every connector. It is called for each
 	// request, from any goroutine.
 	Status func() []pipeline.Status
-	Log    *slog.Logger
+	// Quiet is how long a streaming connector may go without progress and
+	// still be ready: idle checkpoints come more often. Zero is DefaultQuiet.
+	Quiet time.Duration
+	Log   *slog.Logger
 }
+
+// DefaultQuiet is three times the default interval of idle checkpoints.
+const DefaultQuiet = 30 * time.Second
 
 // Server answers GET /healthz, /readyz and /metrics.
 type Server struct {
@@ -38,6 +43,9 @@ type Server struct {
 
 // New returns a server that does not listen yet.
 func New(opts Options) *Server {
+	if opts.Quiet <= 0 {
+		opts.Quiet = DefaultQuiet
+	}
 	s := &Server{opts: opts}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(newCollector(opts), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -49,7 +57,8 @@ func New(opts Options) *Server {
 	return s
 }
 
-// Run listens and answers until ctx ends.
+// Run listens and answers until ctx ends and what was asked before is
+// answered.
 func (s *Server) Run(ctx context.Context) error {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", s.opts.Listen)
@@ -60,15 +69,18 @@ func (s *Server) Run(ctx context.Context) error {
 		}
 	}
 	s.opts.Log.Info("answering HTTP", "address", l.Addr().String())
-	stopped := context.AfterFunc(ctx, func() {
+	drained := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(drained)
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 		defer cancel()
 		_ = s.http.Shutdown(closing) // what it could not end, the process will
 	})
-	defer stopped()
 	if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		stop()
 		return fmt.Errorf("serve HTTP: %w", err)
 	}
+	<-drained
 	return nil
 }
 
@@ -85,14 +97,21 @@ func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
 	_, _ = fmt.Fprintln(w, "every connector has failed")
 }
 
-// readyz says whether all connectors stream, and lists those that don't.
+// readyz says whether all connectors stream and get on, and lists those that
+// don't. A standby is not ready: it delivers nothing.
 func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
 	var waiting strings.Builder
+	now := time.Now()
 	for _, st := range s.opts.Status() {
-		if st.State == pipeline.StateStreaming {
+		quiet := now.Sub(st.Updated)
+		switch {
+		case st.State != pipeline.StateStreaming:
+			fmt.Fprintf(&waiting, "%s: %s since %s", st.Connector, st.State, st.Since.UTC().Format(time.RFC3339))
+		case quiet > s.opts.Quiet:
+			fmt.Fprintf(&waiting, "%s: %s without progress since %s", st.Connector, st.State, st.Updated.UTC().Format(time.RFC3339))
+		default:
 			continue
 		}
-		fmt.Fprintf(&waiting, "%s: %s since %s", st.Connector, st.State, st.Since.UTC().Format(time.RFC3339))
 		if st.Err != nil {
 			first, _, _ := strings.Cut(st.Err.Error(), "\n")
 			fmt.Fprintf(&waiting, ": %s", first)

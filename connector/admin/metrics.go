@@ -12,7 +12,7 @@ import (
 type collector struct {
 	opts Options
 
-	build, state, records, bytes, transactions, commits, recoveries, lag, position *prometheus.Desc
+	build, state, records, bytes, transactions, commits, recoveries, lag, position, progress *prometheus.Desc
 }
 
 func newCollector(opts Options) *collector {
@@ -31,6 +31,7 @@ func newCollector(opts Options) *collector {
 		recoveries:   desc("recoveries_total", "Deliveries whose outcome was in doubt, and which went through recovery.", c),
 		lag:          desc("lag_seconds", "Age that the last event had when it was committed.", c),
 		position:     desc("last_commit_timestamp_seconds", "Commit time in the source of the last transaction that is checkpointed.", c),
+		progress:     desc("last_progress_timestamp_seconds", "When the connector last delivered, checkpointed or changed its state.", c),
 	}
 }
 
@@ -41,7 +42,7 @@ var states = []pipeline.State{
 
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.build, c.state, c.records, c.bytes, c.transactions, c.commits, c.recoveries, c.lag, c.position} {
+	for _, d := range []*prometheus.Desc{c.build, c.state, c.records, c.bytes, c.transactions, c.commits, c.recoveries, c.lag, c.position, c.progress} {
 		ch <- d
 	}
 }
@@ -70,7 +71,15 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		counter(c.recoveries, s.Recoveries)
 		gauge(c.lag, s.Lag.Seconds(), s.Connector)
 		if !s.Position.CommitTime.IsZero() {
-			gauge(c.position, float64(s.Position.CommitTime.UnixMicro())/float64(time.Second/time.Microsecond), s.Connector)
+			gauge(c.position, seconds(s.Position.CommitTime), s.Connector)
+		}
+		if !s.Updated.IsZero() {
+			gauge(c.progress, seconds(s.Updated), s.Connector)
 		}
 	}
+}
+
+// seconds is Prometheus's form of a time.
+func seconds(t time.Time) float64 {
+	return float64(t.UnixMicro()) / float64(time.Second/time.Microsecond)
 }

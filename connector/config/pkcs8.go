@@ -4,9 +4,9 @@ import (
 	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/des" //nolint:gosec // what old keys are encrypted with
+	"crypto/des" // what old keys are encrypted with
 	"crypto/pbkdf2"
-	"crypto/sha1" //nolint:gosec // the default pseudo-random function of PBKDF2
+	"crypto/sha1" // the default pseudo-random function of PBKDF2
 	"crypto/sha256"
 	"crypto/sha512"
 	"crypto/x509"
