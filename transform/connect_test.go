@@ -163,31 +163,6 @@ func TestDefaultLiterals(t *testing.T) {
 	}
 }
 
-func TestLiteralDefault(t *testing.T) {
-	for _, c := range []struct {
-		flavor           pipeline.Flavor
-		text, extra, out string
-		ok               bool
-	}{
-		{pipeline.MySQL, "0", "", "0", true},
-		{pipeline.MySQL, "it's", "", "it's", true},
-		{pipeline.MySQL, "b'1'", "", "b'1'", true},
-		{pipeline.MySQL, "uuid()", "DEFAULT_GENERATED", "", false},
-		{pipeline.MySQL, "CURRENT_TIMESTAMP(3)", "DEFAULT_GENERATED on update CURRENT_TIMESTAMP(3)", "CURRENT_TIMESTAMP", true},
-		{pipeline.MariaDB, "0", "", "0", true},
-		{pipeline.MariaDB, "'it''s \\\\'", "", "it's \\", true},
-		{pipeline.MariaDB, "''", "", "", true},
-		{pipeline.MariaDB, "NULL", "", "", false},
-		{pipeline.MariaDB, "uuid()", "", "", false},
-		{pipeline.MariaDB, "current_timestamp()", "on update current_timestamp()", "CURRENT_TIMESTAMP", true},
-		{pipeline.MariaDB, "b'1'", "", "b'1'", true},
-	} {
-		if got, ok := LiteralDefault(c.flavor, c.text, c.extra); ok != c.ok || ok && got != c.out {
-			t.Errorf("%s %s: have %q, %v", c.flavor, c.text, got, ok)
-		}
-	}
-}
-
 func TestJavaNumbers(t *testing.T) {
 	for f, want := range map[float64]string{
 		0: "0.0", math.Copysign(0, -1): "-0.0", 1: "1.0", 1e-3: "0.001", 9.999e-4: "9.999E-4", 9999999: "9999999.0", 1e7: "1.0E7",

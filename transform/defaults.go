@@ -9,30 +9,6 @@ import (
 	"millrace/connector/pipeline"
 )
 
-// LiteralDefault translates a row of information_schema.COLUMNS into what
-// [Defaults] gives: the literal default of a column, and whether it has one.
-// MySQL shows the bare value and marks expressions in EXTRA; MariaDB shows the
-// SQL of the default, text in quotes.
-// https://dev.mysql.com/doc/refman/9.4/en/information-schema-columns-table.html
-// https://mariadb.com/kb/en/information-schema-columns-table/
-func LiteralDefault(flavor pipeline.Flavor, columnDefault, extra string) (string, bool) {
-	if word := strings.ToUpper(columnDefault); strings.HasPrefix(word, currentTimestamp) {
-		return currentTimestamp, true
-	}
-	if flavor != pipeline.MariaDB {
-		return columnDefault, !strings.Contains(strings.ToUpper(extra), "DEFAULT_GENERATED")
-	}
-	if inner, quoted := strings.CutPrefix(columnDefault, "'"); quoted {
-		inner, quoted = strings.CutSuffix(inner, "'")
-		return strings.NewReplacer("''", "'", `\\`, `\`).Replace(inner), quoted
-	}
-	if strings.HasPrefix(strings.ToLower(columnDefault), "b'") {
-		return columnDefault, true
-	}
-	_, err := strconv.ParseFloat(columnDefault, 64)
-	return columnDefault, err == nil
-}
-
 const currentTimestamp = "CURRENT_TIMESTAMP"
 
 // setDefault parses a column's literal default. Debezium puts it into the
