@@ -251,19 +251,8 @@ func (b *rowBuffer) inet(typ pipeline.ColumnType, raw []byte) (pipeline.Value, e
 	return pipeline.Value{Kind: pipeline.KindInet, Bytes: b.text[at:len(b.text):len(b.text)]}, nil
 }
 
-// appendUUID prints a UUID as MariaDB stores it: the groups in reverse order,
-// so that those with a time sort by it, unless the version (6 and above) or
-// variant says that it sorts already.
-// sql/sql_type_uuid.h in MariaDB's source.
-func appendUUID(dst []byte, stored [16]byte) []byte {
-	u := stored
-	if uuidSwapped(stored) {
-		copy(u[0:4], stored[12:16])
-		copy(u[4:6], stored[10:12])
-		copy(u[6:8], stored[8:10])
-		copy(u[8:10], stored[6:8])
-		copy(u[10:16], stored[0:6])
-	}
+// appendUUID prints a UUID, which stands in the log in the order of its text.
+func appendUUID(dst []byte, u [16]byte) []byte {
 	const digits = "0123456789abcdef"
 	for i, x := range u {
 		if i == 4 || i == 6 || i == 8 || i == 10 {
@@ -272,13 +261,6 @@ func appendUUID(dst []byte, stored [16]byte) []byte {
 		dst = append(dst, digits[x>>4], digits[x&15])
 	}
 	return dst
-}
-
-// uuidSwapped reports whether the stored form has its groups reversed. A
-// reversed one has its variant bit at byte 6 and its version at byte 8, a plain
-// one its version at byte 6 and its variant at byte 8.
-func uuidSwapped(stored [16]byte) bool {
-	return stored[6]&0x80 != 0 || stored[6] < 0x60 || stored[8]&0x80 == 0
 }
 
 // temporal reads the types with fractional seconds.
