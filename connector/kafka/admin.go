@@ -79,14 +79,19 @@ func (a *admin) connect(ctx context.Context, timeout time.Duration) ([]int32, er
 // retry makes an administrative call until it succeeds, is refused, or ctx
 // ends. where names the topic or group it is about.
 func (a *admin) retry(ctx context.Context, where string, call func(context.Context) error) error {
+	began := time.Now()
 	for try := 0; ; try++ {
 		one, cancel := context.WithTimeout(ctx, adminTimeout)
 		err := call(one)
 		cancel()
-		if err == nil || ctx.Err() != nil {
+		if err == nil {
+			a.p.mon.reset()
+			return nil
+		}
+		if ctx.Err() != nil {
 			return err
 		}
-		if auth := a.p.mon.authFailure(); auth != nil {
+		if auth := a.p.mon.authFailing(began); auth != nil {
 			return a.opts.translate(auth, where)
 		}
 		if e, ok := asKafka(err); !ok || !passing(e) {
@@ -110,8 +115,9 @@ func passing(e ck.Error) bool {
 		ck.ErrCoordinatorLoadInProgress, ck.ErrCoordinatorNotAvailable, ck.ErrNotCoordinator, ck.ErrUnknownLeaderEpoch, ck.ErrFencedLeaderEpoch,
 		ck.ErrOffsetNotAvailable, ck.ErrNetworkException, ck.ErrUnknownPartition:
 		return true
+	default:
+		return e.IsRetriable()
 	}
-	return e.IsRetriable()
 }
 
 // topicInfo is what the cluster says of a topic.

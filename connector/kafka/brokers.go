@@ -46,7 +46,7 @@ func (s *Sink) checkBrokers(ctx context.Context, ids []int32) error {
 		if err == nil {
 			err = judgeBroker(resources[i].Name, found[resources[i].Name])
 		}
-		if err = s.soften(err); err != nil {
+		if err := s.soften(err); err != nil {
 			return err
 		}
 	}

@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"bytes"
 	"encoding/json"
 	"flag"
 	"hash/fnv"
@@ -75,7 +76,7 @@ func TestFormats(t *testing.T) {
 		if err := json.Unmarshal(have, back.Interface()); err != nil {
 			t.Fatal(err)
 		}
-		if again := encode(back.Elem().Interface()); string(again) != string(have) {
+		if again := encode(back.Elem().Interface()); !bytes.Equal(again, have) {
 			t.Errorf("%s does not survive a round: %s", name, again)
 		}
 	}

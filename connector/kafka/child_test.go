@@ -49,7 +49,7 @@ func runChild(c childOptions) error {
 		o.Member = slot.Member
 	}
 	s := New(o)
-	defer s.Close()
+	defer func() { _ = s.Close() }()
 	if err := s.EnsureTopics(ctx, strings.Fields(c.Topic)); err != nil {
 		return err
 	}
@@ -65,7 +65,7 @@ func runChild(c childOptions) error {
 		} else {
 			n = int(pos.Pos)
 		}
-		fmt.Printf("recovered %d %d\n", n, time.Since(began).Milliseconds())
+		fmt.Fprintf(os.Stdout, "recovered %d %d\n", n, time.Since(began).Milliseconds())
 		for err == nil && n < c.Until {
 			to := min(n+c.Batch, c.Until)
 			b := events(n+1, to)

@@ -300,7 +300,7 @@ func (s *Sink) sendPrime(ctx context.Context, b *pipeline.Batch, gone <-chan str
 
 // enter prepares a part for the records that the open transaction writes.
 func (s *Sink) enter(p *part) {
-	if p.state.T == s.tx.txn && p.entered == s.tx.began {
+	if p.state.T == s.tx.txn && p.entered.Equal(s.tx.began) {
 		return
 	}
 	p.entered = s.tx.began

@@ -15,7 +15,7 @@ const (
 const absent = 0xffffffff
 
 // fold continues digest d over one field: its length as four bytes, most
-// significant first (ff ff ff ff for null), then its bytes.
+// significant first (all ones for null), then its bytes.
 func fold(d uint64, field []byte) uint64 {
 	n := uint32(len(field))
 	if field == nil {

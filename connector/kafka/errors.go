@@ -38,8 +38,9 @@ func isFenced(err error) bool {
 	switch e.Code() {
 	case ck.ErrFenced, ck.ErrInvalidProducerEpoch, ck.ErrProducerFenced:
 		return true
+	default:
+		return false
 	}
-	return false
 }
 
 // isRetriable reports whether the same call may be made again.
@@ -104,8 +105,9 @@ func (o Options) translate(err error, where string) error {
 	case ck.ErrUnsupportedVersion, ck.ErrUnsupportedFeature, ck.ErrUnsupportedForMessageFormat:
 		return with(refusal(pipeline.ExitRefused, "kafka-unsupported", "the brokers do not support what is needed"), where,
 			"upgrade the brokers to 3.7 or newer, or set millrace.delivery=at-least-once", err)
+	default:
+		return err
 	}
-	return err
 }
 
 func orAny(topic string) string {

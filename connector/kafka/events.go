@@ -15,10 +15,16 @@ import (
 type monitor struct {
 	log  *slog.Logger
 	mu   sync.Mutex
-	auth ck.Error // last authentication or TLS failure
-	net  ck.Error // last failure to reach a broker
+	auth ck.Error  // last authentication or TLS failure
+	when time.Time // when it was noted
+	net  ck.Error  // last failure to reach a broker
 	said map[string]time.Time
 }
+
+// authPatience is how long logins may fail before a running connector gives
+// up: a broker that has just been started may refuse users that it will know in
+// a moment. It is longer than librdkafka keeps quiet about the same error.
+const authPatience = 40 * time.Second
 
 // repeatAfter is how long the same line of a client is not logged again.
 const repeatAfter = 30 * time.Second
@@ -33,11 +39,12 @@ func (m *monitor) note(e ck.Error) {
 	defer m.mu.Unlock()
 	switch e.Code() {
 	case ck.ErrAuthentication, ck.ErrSsl, ck.ErrSaslAuthenticationFailed, ck.ErrUnsupportedSaslMechanism:
-		m.auth = e
+		m.auth, m.when = e, time.Now()
 	case ck.ErrTransport, ck.ErrResolve, ck.ErrAllBrokersDown:
 		if e.Code() != ck.ErrAllBrokersDown || m.net.Code() == 0 {
 			m.net = e
 		}
+	default:
 	}
 	m.once(slog.LevelWarn, e.Error(), "code", int(e.Code()))
 }
@@ -52,7 +59,7 @@ func (m *monitor) once(level slog.Level, text string, args ...any) {
 		clear(m.said)
 	}
 	m.said[text] = now
-	m.log.Log(context.Background(), level, text, args...)
+	m.log.Log(context.Background(), level, "client says", append(args, "text", text)...)
 }
 
 // cause returns the event that best explains why a call timed out, or err.
@@ -68,14 +75,24 @@ func (m *monitor) cause(err error) error {
 	return err
 }
 
-// authFailure returns the last authentication or TLS failure, or nil.
+// authFailure returns the last authentication or TLS failure if it is no older
+// than authPatience, or nil.
 func (m *monitor) authFailure() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.auth.Code() == 0 {
+	if m.auth.Code() == 0 || time.Since(m.when) > authPatience {
 		return nil
 	}
 	return m.auth
+}
+
+// authFailing is authFailure for callers that have been trying since began: nil
+// until their patience is over.
+func (m *monitor) authFailing(began time.Time) error {
+	if time.Since(began) < authPatience {
+		return nil
+	}
+	return m.authFailure()
 }
 
 // reset forgets failures, once a call has succeeded.

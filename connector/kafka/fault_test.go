@@ -51,7 +51,8 @@ func wantEvents(t *testing.T, c *kfake.Cluster, n int) {
 	}
 }
 
-func wantRefusal(t *testing.T, err error, exit int, rule string) *pipeline.Refusal {
+// wantRefusal returns what the refusal offers as a way out.
+func wantRefusal(t *testing.T, err error, exit int, rule string) (fix string) {
 	t.Helper()
 	var r *pipeline.Refusal
 	if !errors.As(err, &r) {
@@ -63,7 +64,7 @@ func wantRefusal(t *testing.T, err error, exit int, rule string) *pipeline.Refus
 	if r.Fix == "" {
 		t.Fatalf("refusal %s says no way out", rule)
 	}
-	return r
+	return r.Fix
 }
 
 func wantDoubt(t *testing.T, err error) {
@@ -117,7 +118,7 @@ func standbyTakesOver(t *testing.T, member string) {
 		}
 	}
 	two := New(o)
-	defer two.Close()
+	defer func() { _ = two.Close() }()
 	done := make(chan error, 1)
 	var pos *pipeline.Position
 	go func() {
@@ -165,7 +166,7 @@ func TestStandbyExit(t *testing.T) {
 	_, o := started(t, c)
 	o.StandbyExit = true
 	two := New(o)
-	defer two.Close()
+	defer func() { _ = two.Close() }()
 	_, err := two.Recover(testContext(t))
 	wantRefusal(t, err, pipeline.ExitFenced, "standby")
 }
@@ -332,7 +333,7 @@ func TestKafkaLostData(t *testing.T) {
 		t.Fatal(err)
 	}
 	two := New(o)
-	defer two.Close()
+	defer func() { _ = two.Close() }()
 	if err := two.EnsureTopics(testContext(t), []string{eventTopic}); err != nil {
 		t.Fatal(err)
 	}
@@ -394,7 +395,7 @@ func TestSlowCommitIsSettledByCounters(t *testing.T) {
 	c := cluster(t)
 	s, _ := started(t, c)
 	c.ControlKey(int16(kmsg.EndTxn), func(kmsg.Request) (kmsg.Response, error, bool) {
-		c.SleepControl(func() { time.Sleep(150 * time.Millisecond) })
+		c.SleepControl(func() { <-time.After(150 * time.Millisecond) })
 		return nil, nil, false
 	})
 	deliver(t, s, events(101, 110))
@@ -501,15 +502,15 @@ func TestPartitionsChanged(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = two.Recover(testContext(t))
-	r := wantRefusal(t, err, pipeline.ExitRefused, "partition-count")
-	if !strings.Contains(r.Fix, "millrace.partitions.changed=accept") {
-		t.Fatalf("fix %q", r.Fix)
+	fix := wantRefusal(t, err, pipeline.ExitRefused, "partition-count")
+	if !strings.Contains(fix, "millrace.partitions.changed=accept") {
+		t.Fatalf("fix %q", fix)
 	}
-	two.Close()
+	_ = two.Close()
 	o.AcceptPartitions = true
 	three, _ := owned(t, o)
 	deliver(t, three, events(101, 200))
-	three.Close()
+	_ = three.Close()
 	o.AcceptPartitions = false
 	four, _ := owned(t, o)
 	deliver(t, four, events(201, 210))

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -64,7 +65,7 @@ func onTopic(b *pipeline.Batch, topic string) *pipeline.Batch {
 func TestLiveResume(t *testing.T) {
 	o, topic := liveOptions(t)
 	s := New(o)
-	defer s.Close()
+	defer func() { _ = s.Close() }()
 	ctx := testContext(t)
 	began := time.Now()
 	if err := s.EnsureTopics(ctx, []string{topic}); err != nil {
@@ -118,7 +119,7 @@ func child(t *testing.T, c childOptions) (*exec.Cmd, *bufio.Scanner) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(os.Args[0])
+	cmd := exec.CommandContext(testContext(t), os.Args[0])
 	cmd.Env = append(os.Environ(), childEnv+"="+string(env))
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
@@ -157,7 +158,7 @@ func liveKill(t *testing.T, kills int, alo bool) {
 			t.Fatal(err)
 		}
 		slowest = max(slowest, ms)
-		time.Sleep(rand.N(400 * time.Millisecond))
+		<-time.After(rand.N(400 * time.Millisecond)) // the moment is the fault
 		if err := cmd.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
@@ -238,8 +239,8 @@ func TestLiveStandby(t *testing.T) {
 		_ = pid.Process.Kill()
 		_ = pid.Wait()
 	}
-	next := <-news // the standby
-	time.Sleep(200 * time.Millisecond)
+	next := <-news                       // the standby
+	<-time.After(200 * time.Millisecond) // the moment is the fault
 	_ = next.cmd.Process.Kill()
 	_ = next.cmd.Wait()
 	ck, err := ReadCheckpoint(testContext(t), o)
@@ -266,7 +267,7 @@ func TestLiveHandOver(t *testing.T) {
 	o.Member = "a.0"
 	ctx := testContext(t)
 	one := New(o)
-	defer one.Close()
+	defer func() { _ = one.Close() }()
 	if err := one.EnsureTopics(ctx, []string{topic}); err != nil {
 		t.Fatal(err)
 	}
@@ -283,7 +284,7 @@ func TestLiveHandOver(t *testing.T) {
 		}
 	}
 	two := New(o)
-	defer two.Close()
+	defer func() { _ = two.Close() }()
 	done := make(chan error, 1)
 	go func() {
 		_, err := two.Recover(ctx)
@@ -305,5 +306,104 @@ func TestLiveHandOver(t *testing.T) {
 	}
 	if two.Metrics().Fences != 1 {
 		t.Errorf("%+v", two.Metrics())
+	}
+}
+
+// TestLiveLatency prints how long deliveries of one event take, and where the
+// time goes.
+func TestLiveLatency(t *testing.T) {
+	o, topic := liveOptions(t)
+	var last time.Time
+	spent := map[string][]time.Duration{}
+	o.onStep = func(step string) {
+		now := time.Now()
+		spent[step] = append(spent[step], now.Sub(last))
+		last = now
+	}
+	s := New(o)
+	defer func() { _ = s.Close() }()
+	if err := s.EnsureTopics(testContext(t), []string{topic}); err != nil {
+		t.Fatal(err)
+	}
+	recovered(t, s)
+	deliver(t, s, &pipeline.Batch{Begins: true, Ends: true, End: events(0, 0).End})
+	var all []time.Duration
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for n := range 100 {
+		<-tick.C
+		last = time.Now()
+		began := last
+		deliver(t, s, onTopic(events(n+1, n+1), topic))
+		all = append(all, time.Since(began))
+	}
+	slices.Sort(all)
+	t.Logf("p50 %v, p90 %v, p99 %v", all[50], all[90], all[99])
+	for _, step := range []string{"begun", "primed", "sent", "acknowledged", "checkpointed", "committed"} {
+		d := spent[step][len(spent[step])-100:]
+		slices.Sort(d)
+		t.Logf("%-13s p50 %v, p90 %v", step, d[50], d[90])
+	}
+	if m := s.Metrics(); m.Doubts > 0 {
+		t.Errorf("%+v", m)
+	}
+}
+
+// TestLiveLongHistory starts on a checkpoint topic of a million commits that
+// compaction has not touched, with the last table 27,000 records back: what a
+// minute at full speed leaves. The start must not depend on the rest.
+func TestLiveLongHistory(t *testing.T) {
+	o, topic := liveOptions(t)
+	s := New(o)
+	if err := s.EnsureTopics(testContext(t), []string{topic}); err != nil {
+		t.Fatal(err)
+	}
+	recovered(t, s)
+	deliver(t, s, onTopic(events(1, 30), topic))
+	st, err := s.opts.readStore(testContext(t), s.admin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	c, err := kgo.NewClient(kgo.SeedBrokers(liveServers(t)...), kgo.DefaultProduceTopic(o.withDefaults().CheckpointTopic), kgo.MaxBufferedRecords(100000))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	commitKey, openKey := key(o.Connector, kindCommit), key(o.Connector, kindOpen)
+	put := func(key, value []byte) { c.Produce(testContext(t), &kgo.Record{Key: key, Value: value}, nil) }
+	commit, table := *st.commit, *st.table
+	for range 500_000 {
+		commit.Txn++
+		put(openKey, encode(Prime{V: 1, Txn: commit.Txn, Partitions: map[string]map[int32]Planned{topic: {0: {K: 1}}}}))
+		put(commitKey, encode(commit))
+	}
+	commit.Txn++
+	commit.Table, table.Txn = commit.Txn, commit.Txn
+	put(tableKey(o.Connector, 0), encode(table))
+	put(key(o.Connector, kindPartitions), st.facts[kindPartitions])
+	for range 13_500 {
+		put(openKey, encode(Prime{V: 1, Txn: commit.Txn, Partitions: map[string]map[int32]Planned{topic: {0: {K: 1}}}}))
+		put(commitKey, encode(commit))
+		commit.Txn++
+	}
+	if err := c.Flush(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	s = New(o)
+	defer func() { _ = s.Close() }()
+	if err := s.EnsureTopics(testContext(t), []string{topic}); err != nil {
+		t.Fatal(err)
+	}
+	if pos := recovered(t, s); pos.Pos != 30 {
+		t.Fatalf("resumed at %v", pos)
+	}
+	if took := time.Since(began); took > 3*time.Second {
+		t.Errorf("started after %v", took)
+	} else {
+		t.Logf("started after %v", took)
 	}
 }

@@ -9,7 +9,7 @@ import (
 
 func TestMain(m *testing.M) {
 	if os.Getenv(childEnv) != "" {
-		os.Exit(childMain())
+		os.Exit(childMain()) //nolint:forbidigo // the test binary is a connector here
 	}
 	goleak.VerifyTestMain(m)
 }

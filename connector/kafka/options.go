@@ -1,7 +1,6 @@
 package kafka
 
 import (
-	"io"
 	"log/slog"
 	"os"
 	"strconv"
@@ -137,7 +136,7 @@ func (o Options) withDefaults() Options {
 		o.Identity = headerID
 	}
 	if o.Log == nil {
-		o.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
+		o.Log = slog.New(slog.DiscardHandler)
 	}
 	if o.onStep == nil {
 		o.onStep = func(string) {}

@@ -108,6 +108,9 @@ func (w *owner) poll() {
 
 // problem notes an error after which the group will not come to us.
 func (w *owner) problem(e ck.Error) {
+	if e.Code() == ck.ErrAuthentication || e.Code() == ck.ErrSsl {
+		return // the monitor remembers it, and wait decides
+	}
 	refused := w.opts.translate(e, w.opts.CheckpointTopic)
 	if !e.IsFatal() && !isRefusal(refused) {
 		return
@@ -202,7 +205,7 @@ func (w *owner) handOver(a *admin, topic string) {
 // members returns how many members the group has, 0 when that cannot be said.
 func (w *owner) members(a *admin) int {
 	n := 0
-	w.describe(context.Background(), a, func(m *ck.MemberDescription) { n++ })
+	w.describe(context.Background(), a, func(*ck.MemberDescription) { n++ })
 	return n
 }
 
@@ -224,7 +227,7 @@ func (w *owner) holds() bool {
 func (w *owner) wait(ctx context.Context, a *admin) error {
 	patience := time.NewTimer(joinPatience)
 	defer patience.Stop()
-	said := ""
+	said, began := "", time.Now()
 	for {
 		w.mu.Lock()
 		held, err, change := w.held, w.err, w.change
@@ -232,7 +235,7 @@ func (w *owner) wait(ctx context.Context, a *admin) error {
 		if err != nil || held {
 			return err
 		}
-		if auth := w.mon.authFailure(); auth != nil {
+		if auth := w.mon.authFailing(began); auth != nil {
 			return w.opts.translate(auth, w.opts.Group())
 		}
 		select {

@@ -34,7 +34,7 @@ func TestPartitionsAsJava(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	random := newJavaRandom(20260917)
 	lines := bufio.NewScanner(f)
 	n := 0

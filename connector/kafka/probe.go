@@ -43,7 +43,7 @@ func (o Options) diagnoseServer(parent context.Context, server string) *pipeline
 	if err != nil {
 		return nil // nobody is there: that may pass
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	deadline, _ := ctx.Deadline()
 	_ = conn.SetDeadline(deadline)
 	wantTLS := strings.HasSuffix(strings.ToUpper(o.Security.Protocol), "SSL")
@@ -73,7 +73,7 @@ func speaksPlain(ctx context.Context, server string) bool {
 	if err != nil {
 		return false
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	_ = conn.SetDeadline(time.Now().Add(probeTimeout))
 	// length 10, api key 18, version 0, correlation id, null client id
 	if _, err := conn.Write([]byte{0, 0, 0, 10, 0, 18, 0, 0, 'm', 'i', 'l', 'l', 0xff, 0xff}); err != nil {

@@ -17,6 +17,9 @@ const (
 	// defaultRetryBackoff is retry.backoff.ms. A resent EndTxn comes 80% of it
 	// after the first at the earliest.
 	defaultRetryBackoff = 200
+	// defaultMaxBackoff is librdkafka's default of retry.backoff.max.ms, which
+	// bounds retry.backoff.ms as well.
+	defaultMaxBackoff = 1000
 	// statsInterval is how often librdkafka counts its requests for us.
 	statsInterval = 200 * time.Millisecond
 	// maxStatsPartitions is how many partitions may be known before the
@@ -136,7 +139,7 @@ func newProducer(conf ck.ConfigMap, mon *monitor, onAck func(string, int32, int6
 	}
 	p := &producer{
 		k: k, mon: mon, onAck: onAck,
-		backoff:  time.Duration(number(conf["retry.backoff.ms"], defaultRetryBackoff)) * time.Millisecond,
+		backoff:  time.Duration(min(number(conf["retry.backoff.ms"], defaultRetryBackoff), number(conf["retry.backoff.max.ms"], defaultMaxBackoff))) * time.Millisecond,
 		stats:    number(conf["statistics.interval.ms"], 0) > 0,
 		wake:     make(chan struct{}, 1),
 		kick:     make(chan struct{}, 1),
@@ -322,7 +325,7 @@ func (p *producer) close() {
 		// The goroutine within ck.Producer.Flush may be one last rd_kafka_flush
 		// behind its caller. With nothing outstanding that call returns at
 		// once; the pause keeps the handle alive until it has.
-		time.Sleep(flushGrace)
+		<-time.After(flushGrace)
 		p.k.Close()
 	})
 	p.wg.Wait()

@@ -46,9 +46,9 @@ func TestTransactionTakesTooLong(t *testing.T) {
 	s, o := started(t, c)
 	deliver(t, s, partOf(101, 200, true, false))
 	s.tx.began = time.Now().Add(-o.withDefaults().TransactionTimeout * 2 / 3)
-	r := wantRefusal(t, s.Deliver(testContext(t), partOf(201, 300, false, true)), pipeline.ExitRefused, "transaction-timeout")
-	if !strings.Contains(r.Fix, "millrace.transaction.timeout.ms") {
-		t.Fatalf("fix %q", r.Fix)
+	fix := wantRefusal(t, s.Deliver(testContext(t), partOf(201, 300, false, true)), pipeline.ExitRefused, "transaction-timeout")
+	if !strings.Contains(fix, "millrace.transaction.timeout.ms") {
+		t.Fatalf("fix %q", fix)
 	}
 	wantEvents(t, c, 100) // and readers are not held up
 }
@@ -151,7 +151,7 @@ func TestCheckpointLost(t *testing.T) {
 		t.Fatal(err)
 	}
 	two := New(o)
-	defer two.Close()
+	defer func() { _ = two.Close() }()
 	if err := two.EnsureTopics(testContext(t), []string{eventTopic}); err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +165,7 @@ func TestCheckpointLost(t *testing.T) {
 	runFor(t, w)
 	_, err = two.Recover(testContext(t))
 	wantRefusal(t, err, pipeline.ExitRefused, "checkpoint-lost")
-	two.Close()
+	_ = two.Close()
 
 	o.StartGiven = true
 	three, pos := owned(t, o)
@@ -204,7 +204,7 @@ func TestCheckpointTruncated(t *testing.T) {
 		t.Fatal(err)
 	}
 	two := New(o)
-	defer two.Close()
+	defer func() { _ = two.Close() }()
 	_, err := two.Recover(testContext(t))
 	wantRefusal(t, err, pipeline.ExitRefused, "checkpoint-lost")
 }
@@ -261,7 +261,7 @@ func TestStrangeCheckpointTopics(t *testing.T) {
 				}
 			}
 			s := New(o)
-			defer s.Close()
+			defer func() { _ = s.Close() }()
 			_, err := s.Recover(testContext(t))
 			wantRefusal(t, err, pipeline.ExitRefused, tc.rule)
 		})
@@ -382,7 +382,7 @@ func TestFacts(t *testing.T) {
 	if n != 1 {
 		t.Fatalf("the fact was written %d times", n)
 	}
-	s.Close()
+	_ = s.Close()
 	two, _ := owned(t, o)
 	data, err := two.Fact(ctx, "schemas")
 	if err != nil || !json.Valid(data) || !strings.Contains(string(data), `"order":7`) {

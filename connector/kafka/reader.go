@@ -75,7 +75,8 @@ func (r *reader) read(ctx context.Context, spans []span, each func(Consumed) err
 		return fmt.Errorf("assign partitions: %w", err)
 	}
 	defer func() { _ = r.c.Unassign() }()
-	moved := time.Now()
+	began := time.Now()
+	moved := began
 	for len(open) > 0 {
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -89,6 +90,9 @@ func (r *reader) read(ctx context.Context, spans []span, each func(Consumed) err
 		} else if time.Since(moved) > stall {
 			moved = time.Now()
 			r.warnStalled(open)
+			if auth := r.mon.authFailing(began); auth != nil {
+				return auth
+			}
 		}
 	}
 	return nil
@@ -153,10 +157,11 @@ func (r *reader) failed(e ck.Error, where string) error {
 		return e
 	}
 	switch e.Code() {
-	case ck.ErrAuthentication, ck.ErrSsl, ck.ErrTopicAuthorizationFailed, ck.ErrGroupAuthorizationFailed, ck.ErrUnsupportedSaslMechanism:
+	case ck.ErrTopicAuthorizationFailed, ck.ErrGroupAuthorizationFailed:
 		return r.opts.translate(e, where)
 	case ck.ErrAutoOffsetReset, ck.ErrOffsetOutOfRange, ck.ErrUnknownTopicOrPart, ck.ErrUnknownTopic, ck.ErrUnknownPartition, ck.ErrBadMsg, ck.ErrBadCompression:
 		return fmt.Errorf("read topic: %w", e)
+	default:
+		return nil // the client goes on by itself
 	}
-	return nil // the client goes on by itself
 }

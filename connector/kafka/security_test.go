@@ -90,7 +90,7 @@ func startWith(t *testing.T, c *kfake.Cluster, sec Security) error {
 	o := testOptions(t, c.ListenAddrs())
 	o.Security, o.StartTimeout = sec, 4*time.Second
 	s := New(o)
-	defer s.Close()
+	defer func() { _ = s.Close() }()
 	if err := s.EnsureTopics(testContext(t), []string{eventTopic}); err != nil {
 		return err
 	}
@@ -171,19 +171,19 @@ func TestSASL(t *testing.T) {
 }
 
 func TestUnreachable(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := new(net.ListenConfig).Listen(testContext(t), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	addr := l.Addr().String()
-	l.Close()
+	_ = l.Close()
 	o := testOptions(t, []string{addr})
 	o.StartTimeout = time.Second
 	s := New(o)
-	defer s.Close()
+	defer func() { _ = s.Close() }()
 	_, err = s.Recover(testContext(t))
-	r := wantRefusal(t, err, pipeline.ExitRefused, "kafka-unreachable")
-	if !strings.Contains(err.Error(), addr) || r.Cause == nil {
+	wantRefusal(t, err, pipeline.ExitRefused, "kafka-unreachable")
+	if !strings.Contains(err.Error(), addr) || errors.Unwrap(err) == nil {
 		t.Fatal(err)
 	}
 }

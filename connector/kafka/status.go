@@ -134,10 +134,7 @@ func (w *StatusWriter) Run(ctx context.Context) error {
 		w.write(ctx, p)
 		select {
 		case <-ctx.Done():
-			last, cancel := context.WithTimeout(context.Background(), slice)
-			defer cancel()
-			w.write(last, p)
-			_ = p.wait(last, nil)
+			w.last(p)
 			return nil
 		case <-tick.C:
 		case <-w.changed:
@@ -146,6 +143,14 @@ func (w *StatusWriter) Run(ctx context.Context) error {
 			return w.opts.badConfig(err)
 		}
 	}
+}
+
+// last writes a last record, after Run's context has ended.
+func (w *StatusWriter) last(p *producer) {
+	ctx, cancel := context.WithTimeout(context.Background(), slice)
+	defer cancel()
+	w.write(ctx, p)
+	_ = p.wait(ctx, nil)
 }
 
 // renew replaces a producer that a fatal error has ended.

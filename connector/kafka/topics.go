@@ -74,7 +74,13 @@ func (s *Sink) EnsureTopics(ctx context.Context, names []string) error {
 	if err := s.start(ctx); err != nil {
 		return err
 	}
-	return s.resolve(ctx, names)
+	if err := s.resolve(ctx, names); err != nil {
+		return err
+	}
+	if s.p != nil {
+		s.pin()
+	}
+	return nil
 }
 
 // resolve makes the named topics known.

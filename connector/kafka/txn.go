@@ -12,6 +12,7 @@ import (
 // coordinator abort what it left open. It tries until ctx ends, an error that
 // trying again cannot cure, or a failed login.
 func (p *producer) init(ctx context.Context) error {
+	began := time.Now()
 	for try := 0; ; try++ {
 		call, cancel := context.WithTimeout(ctx, slice)
 		err := p.k.InitTransactions(call)
@@ -23,7 +24,7 @@ func (p *producer) init(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if auth := p.mon.authFailure(); auth != nil {
+		if auth := p.mon.authFailing(began); auth != nil {
 			return auth
 		}
 		if !isRetriable(err) {

@@ -308,7 +308,7 @@ func (s *Sink) collect(ctx context.Context, spans []span, torn *Prime) error {
 		return err
 	}
 	if total > 0 {
-		s.opts.Log.Warn("a transaction was committed early; its visible records will not be written again", "txn", torn.Txn, "records", total, "upto", torn.Last)
+		s.opts.Log.Warn("events stand in the topics without their checkpoint; they will not be written again", "txn", torn.Txn, "records", total, "upto", torn.Last)
 		s.metrics.torn.Add(uint64(total))
 	}
 	return nil
