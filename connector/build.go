@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"github.com/google/uuid"
+
+	"millrace/connector/binlog"
+	"millrace/connector/kafka"
+	"millrace/connector/pipeline"
+	"millrace/schemas"
+	"millrace/transform"
+	"millrace/transform/registry"
+)
+
+// open makes a task's parts and gives them to each other. It connects to
+// nothing.
+func (t *task) open(log *slog.Logger) *running {
+	r := &running{name: t.name, log: log}
+	report := func(pipeline.State, string) {}
+	t.sink.Log, t.sink.Version, t.sink.Host = log, version, hostname()
+	t.sink.Report = func(s pipeline.State, text string) { report(s, text) }
+	t.source.Log = log
+	t.source.Declared = binlog.NewFacts(t.source).Declared
+	if slot, err := kafka.HoldSlot(slotDir(), t.sink.Group(), t.sink.Host); err == nil {
+		r.slot, t.sink.Member = slot, slot.Member
+	} else {
+		log.Debug("no slot for quick recovery", "err", err)
+	}
+	if t.transform.Type == transform.TypeEnvelope {
+		t.sink.Identity = envelopeID
+	}
+	source := binlog.New(t.source)
+	sink := kafka.New(t.sink)
+	records := &lateTransformer{}
+	r.pipeline = pipeline.New(pipeline.Options{
+		Connector: t.name, Limits: t.limits, Log: log,
+		Prepare: func(ctx context.Context) error { return t.prepare(ctx, records, sink, log) },
+		OnState: func(pipeline.State) { r.status.Changed() },
+	}, source, records, sink)
+	report = func(s pipeline.State, text string) {
+		log.Debug(text)
+		r.pipeline.SetState(s)
+	}
+	r.status = kafka.NewStatusWriter(t.sink, 0, func() kafka.StatusSnapshot {
+		return kafka.StatusSnapshot{Status: r.pipeline.Status(), BytesBehind: -1, Metrics: sink.Metrics()}
+	})
+	return r
+}
+
+// slotDir is where processes of this machine agree on their places in groups.
+func slotDir() string { return filepath.Join(os.TempDir(), "millrace-slots") }
+
+// lateTransformer is a Transformer that is made when the pipeline prepares, so
+// that a folder of schemas that cannot be read fails its task alone.
+type lateTransformer struct{ *transform.Transformer }
+
+// prepare makes the transformer, registers schemas and checks topics.
+func (t *task) prepare(ctx context.Context, records *lateTransformer, sink *kafka.Sink, log *slog.Logger) error {
+	tr, err := t.transformer(log)
+	if err != nil {
+		return err
+	}
+	records.Transformer = tr
+	if err := tr.Prepare(ctx); err != nil {
+		return fmt.Errorf("register schemas: %w", err)
+	}
+	if err := sink.EnsureTopics(ctx, tr.Topics()); err != nil {
+		return fmt.Errorf("check topics: %w", err)
+	}
+	if ids := tr.SchemaIDs(); len(ids) > 0 {
+		fact := map[string]any{}
+		for subject, id := range ids {
+			fact[subject] = id
+		}
+		return sink.SetFact(ctx, "schemas", map[string]any{"ids": fact})
+	}
+	return nil
+}
+
+// transformer makes the transformer with its catalogue and registry.
+func (t *task) transformer(log *slog.Logger) (*transform.Transformer, error) {
+	run, err := uuid.NewV7()
+	if err != nil {
+		return nil, fmt.Errorf("make a run id: %w", err)
+	}
+	deps := transform.Deps{RunID: run.String(), Log: log, Defaults: binlog.NewFacts(t.source)}
+	if t.transform.Type == transform.TypeEnvelope {
+		if deps.Registry, err = t.client(log); err != nil {
+			return nil, err
+		}
+		if t.transform.SchemaPath != "" {
+			if deps.Catalog, err = schemas.LoadDir(t.transform.SchemaPath); err != nil {
+				return nil, fmt.Errorf("load schemas: %w", err)
+			}
+		}
+	}
+	return transform.New(t.transform, deps)
+}
+
+// client makes the registry client.
+func (t *task) client(log *slog.Logger) (transform.Registry, error) {
+	c, err := registry.New(t.registry, log)
+	if err != nil {
+		return nil, err
+	}
+	return registryPort{c}, nil
+}
+
+// registryPort is the registry client as the transformer wants it.
+type registryPort struct{ *registry.Client }
+
+func (p registryPort) DryRun(ctx context.Context, subjects []transform.Subject) error {
+	list := make([]registry.Subject, len(subjects))
+	for i, s := range subjects {
+		list[i] = registry.Subject{Name: s.Name, Schema: s.Schema}
+	}
+	return p.Client.DryRun(ctx, list)
+}
+
+func (p registryPort) Register(ctx context.Context, s transform.Subject) (int, error) {
+	return p.Client.Register(ctx, s.Name, s.Schema)
+}
+
+func (p registryPort) Lookup(ctx context.Context, s transform.Subject) (int, error) {
+	return p.Client.Lookup(ctx, s.Name, s.Schema)
+}
+
+// envelopeID finds an event's id in a record: in the header id, or where an
+// envelope has its first field.
+func envelopeID(c kafka.Consumed) ([]byte, bool) {
+	for _, h := range c.Headers {
+		if h.Key == "id" {
+			return h.Value, h.Value != nil
+		}
+	}
+	return transform.EnvelopeID(c.Value)
+}
+
+// asJSON prints v for --json.
+func asJSON(out outside, v any) error {
+	e := json.NewEncoder(out.stdout)
+	e.SetIndent("", "  ")
+	if err := e.Encode(v); err != nil {
+		return errors.Join(errors.New("print JSON"), err)
+	}
+	return nil
+}

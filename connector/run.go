@@ -1,0 +1,197 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"millrace/connector/admin"
+	"millrace/connector/kafka"
+	"millrace/connector/pipeline"
+)
+
+// runFlags are the flags of run.
+type runFlags struct {
+	failFast  bool
+	logFormat string
+	logLevel  string
+}
+
+func runCommand(out outside) *cobra.Command {
+	var f runFlags
+	c := &cobra.Command{
+		Use:   "run worker.properties connector.json …",
+		Short: "Run connectors until told to stop",
+		Long: `Runs every connector as a task of its own. A task that fails says so, with its reason, and the others go on; the
+process ends when none is left, with the exit code of the first failure. SIGTERM drains: what has been read is delivered,
+then the process ends with 0.
+
+GET /healthz, /readyz and /metrics answer at the worker's listeners (default http://127.0.0.1:8083).`,
+		Example: `  millrace run worker.properties outbox.json
+  CONNECT_BOOTSTRAP_SERVERS=kafka:9092 millrace run worker.properties orders.json payments.json --log-format json`,
+		Args: files,
+		RunE: func(c *cobra.Command, args []string) error { return runConnectors(c.Context(), args, f, out) },
+	}
+	c.Flags().BoolVar(&f.failFast, "fail-fast", false, "end the process as soon as one connector fails")
+	c.Flags().StringVar(&f.logFormat, "log-format", "text", "text or json")
+	c.Flags().StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
+	return c
+}
+
+func logger(f runFlags, out outside) (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(f.logLevel)); err != nil {
+		return nil, &usageError{fmt.Errorf("--log-level: want debug, info, warn or error, have %s", f.logLevel)}
+	}
+	opts := &slog.HandlerOptions{Level: level}
+	switch f.logFormat {
+	case "text":
+		return slog.New(slog.NewTextHandler(out.stderr, opts)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(out.stderr, opts)), nil
+	}
+	return nil, &usageError{fmt.Errorf("--log-format: want text or json, have %s", f.logFormat)}
+}
+
+func runConnectors(ctx context.Context, paths []string, f runFlags, out outside) error {
+	log, err := logger(f, out)
+	if err != nil {
+		return err
+	}
+	s, err := load(paths, out.env)
+	if err != nil {
+		return err
+	}
+	s.tell(log)
+	log.Info("starting", "version", version, "connectors", len(s.tasks))
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	p := &process{log: log, cancel: cancel, failFast: f.failFast}
+	for _, t := range s.tasks {
+		p.tasks = append(p.tasks, t.open(log.With("connector", t.name)))
+	}
+	return p.run(ctx, s)
+}
+
+// process runs tasks that fail alone.
+type process struct {
+	log      *slog.Logger
+	tasks    []*running
+	cancel   context.CancelFunc
+	failFast bool
+
+	mu    sync.Mutex
+	first error // the first failure
+}
+
+func (p *process) run(ctx context.Context, s *setup) error {
+	var wg sync.WaitGroup
+	for _, t := range p.tasks {
+		wg.Go(func() { p.failed(t, t.run(ctx)) })
+	}
+	// The listener lives as long as any task does, also through the drain.
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	served := make(chan error, 1)
+	go func() { served <- p.serve(serving, s) }()
+	done := make(chan struct{})
+	go func() { wg.Wait(); close(done) }()
+	select {
+	case <-done:
+		stop()
+		return errors.Join(p.first, <-served)
+	case err := <-served:
+		if err != nil && s.listenSet {
+			p.cancel()
+			<-done
+			stop()
+			return err
+		}
+		if err != nil {
+			p.log.Warn("no HTTP listener", "err", err)
+		}
+		<-done
+		stop()
+		return p.first
+	}
+}
+
+func (p *process) serve(ctx context.Context, s *setup) error {
+	if s.listen == "" {
+		<-ctx.Done()
+		return nil
+	}
+	return admin.New(admin.Options{Listen: s.listen, Version: version, Status: p.status, Log: p.log}).Run(ctx)
+}
+
+func (p *process) status() []pipeline.Status {
+	list := make([]pipeline.Status, len(p.tasks))
+	for i, t := range p.tasks {
+		list[i] = t.pipeline.Status()
+	}
+	return list
+}
+
+func (p *process) failed(t *running, err error) {
+	if err == nil {
+		t.log.Info("stopped")
+		return
+	}
+	t.log.Error("failed", "exit", pipeline.ExitCode(err), "err", err)
+	p.mu.Lock()
+	if p.first == nil {
+		p.first = fmt.Errorf("connector %s: %w", t.name, err)
+	}
+	p.mu.Unlock()
+	if p.failFast {
+		p.cancel()
+	}
+}
+
+// running is a task with its parts.
+type running struct {
+	name     string
+	pipeline *pipeline.Pipeline
+	status   *kafka.StatusWriter
+	slot     *kafka.Slot
+	log      *slog.Logger
+}
+
+// run works until ctx ends or the task fails. The status topic outlives the
+// pipeline by one record: that of how it ended.
+func (r *running) run(ctx context.Context) error {
+	statusCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
+	told := make(chan struct{})
+	go func() {
+		defer close(told)
+		if err := r.status.Run(statusCtx); err != nil {
+			r.log.Warn("the status topic is not written", "err", err)
+		}
+	}()
+	err := r.pipeline.Run(ctx)
+	stop()
+	select {
+	case <-told:
+	case <-time.After(statusGrace):
+	}
+	if r.slot != nil {
+		r.slot.Release()
+	}
+	return err
+}
+
+// statusGrace is how long the last status record may take.
+const statusGrace = 5 * time.Second
+
+func hostname() string {
+	name, err := os.Hostname()
+	if err != nil {
+		return "localhost"
+	}
+	return name
+}

@@ -1,0 +1,163 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"millrace/connector/binlog"
+	"millrace/connector/kafka"
+	"millrace/connector/pipeline"
+	"millrace/schemas"
+	"millrace/transform"
+)
+
+func validateCommand(out outside) *cobra.Command {
+	var jsonOut, offline bool
+	c := &cobra.Command{
+		Use:   "validate worker.properties connector.json …",
+		Short: "Check configuration, database, Kafka and registry without changing anything",
+		Long: `Checks everything that run would check before it reads the first event, and changes nothing: files, the server's
+version and settings, grants, tables, Kafka's checkpoint and topics, and whether the registry would take the schemas.
+
+Exit code 0 when everything is in order (warnings may be there), 78 when something is not.`,
+		Example: `  millrace validate worker.properties outbox.json
+  millrace validate --offline worker.properties outbox.json`,
+		Args: files,
+		RunE: func(c *cobra.Command, args []string) error {
+			return validate(c.Context(), args, validateFlags{json: jsonOut, offline: offline}, out)
+		},
+	}
+	c.Flags().BoolVar(&jsonOut, "json", false, "print JSON")
+	c.Flags().BoolVar(&offline, "offline", false, "check the files alone")
+	return c
+}
+
+type validateFlags struct{ json, offline bool }
+
+// finding is one line of the table.
+type finding struct {
+	Connector string             `json:"connector"`
+	Check     string             `json:"check"`
+	Status    binlog.CheckStatus `json:"status"`
+	Have      string             `json:"have,omitempty"`
+	Want      string             `json:"want,omitempty"`
+	Why       string             `json:"why,omitempty"`
+	Fix       string             `json:"fix,omitempty"`
+}
+
+func validate(ctx context.Context, paths []string, f validateFlags, out outside) error {
+	s, err := load(paths, out.env)
+	if err != nil {
+		return err
+	}
+	var findings []finding
+	for _, w := range s.warnings {
+		findings = append(findings, finding{Check: "configuration", Status: binlog.CheckWarn, Why: w.String()})
+	}
+	for _, t := range s.tasks {
+		findings = append(findings, t.check(ctx, f.offline)...)
+	}
+	if f.json {
+		err = asJSON(out, findings)
+	} else {
+		err = printFindings(findings, out)
+	}
+	if err != nil {
+		return err
+	}
+	bad := 0
+	for _, x := range findings {
+		if x.Status == binlog.CheckFail {
+			bad++
+		}
+	}
+	if bad > 0 {
+		return &toldError{&pipeline.Refusal{Exit: pipeline.ExitConfig, Rule: "validate", What: fmt.Sprintf("%d checks failed", bad)}}
+	}
+	return nil
+}
+
+// check looks at everything that a task needs.
+func (t *task) check(ctx context.Context, offline bool) []finding {
+	quiet := slog.New(slog.DiscardHandler)
+	list := []finding{t.finding("configuration", nil)}
+	if t.transform.SchemaPath != "" {
+		_, err := schemas.LoadDir(t.transform.SchemaPath)
+		list = append(list, t.finding("schemas", err))
+	}
+	if offline {
+		return list
+	}
+	checks, err := binlog.Preflight(ctx, t.source)
+	if err != nil {
+		list = append(list, t.finding("database", err))
+	}
+	for _, c := range checks {
+		list = append(list, finding{Connector: t.name, Check: c.Name, Status: c.Status, Have: c.Have, Want: c.Want, Why: c.Why, Fix: c.Fix})
+	}
+	t.sink.Log = quiet
+	_, err = kafka.ReadCheckpoint(ctx, t.sink)
+	list = append(list, t.finding("kafka", err))
+	if t.transform.Type == transform.TypeEnvelope {
+		list = append(list, t.finding("registry", t.checkRegistry(ctx, quiet)))
+	}
+	return list
+}
+
+// checkRegistry asks whether the registry would take the schemas.
+func (t *task) checkRegistry(ctx context.Context, log *slog.Logger) error {
+	tr, err := t.transformer(log)
+	if err != nil {
+		return err
+	}
+	subjects, err := tr.Subjects()
+	if err != nil {
+		return err
+	}
+	client, err := t.client(log)
+	if err != nil {
+		return err
+	}
+	return client.DryRun(ctx, subjects)
+}
+
+func (t *task) finding(check string, err error) finding {
+	f := finding{Connector: t.name, Check: check, Status: binlog.CheckOK}
+	if err == nil {
+		return f
+	}
+	f.Status, f.Why = binlog.CheckFail, err.Error()
+	var r *pipeline.Refusal
+	if errors.As(err, &r) {
+		f.Fix = r.Fix
+		f.Why = strings.TrimSuffix(f.Why, "\n  fix: "+r.Fix)
+	}
+	return f
+}
+
+func printFindings(findings []finding, out outside) error {
+	w := tabwriter.NewWriter(out.stdout, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(w, "CONNECTOR\tCHECK\tSTATUS\tHAVE\tWANT")
+	for _, f := range findings {
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", f.Connector, f.Check, f.Status, f.Have, f.Want)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	for _, f := range findings {
+		if f.Status == binlog.CheckOK {
+			continue
+		}
+		_, _ = fmt.Fprintf(out.stdout, "\n%s %s: %s\n", f.Status, f.Check, f.Why)
+		if f.Fix != "" {
+			_, _ = fmt.Fprintf(out.stdout, "  fix: %s\n", f.Fix)
+		}
+	}
+	return nil
+}
