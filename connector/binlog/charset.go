@@ -1,15 +1,8 @@
 package binlog
 
 import (
-	"bytes"
+	"encoding/binary"
 	"unicode/utf8"
-
-	"golang.org/x/text/encoding"
-	"golang.org/x/text/encoding/japanese"
-	"golang.org/x/text/encoding/korean"
-	"golang.org/x/text/encoding/simplifiedchinese"
-	"golang.org/x/text/encoding/traditionalchinese"
-	"golang.org/x/text/transform"
 
 	"millrace/connector/pipeline"
 )
@@ -44,7 +37,7 @@ func charsetOf(collation uint16) (decodeText, bool) {
 	if table, ok := singleByte[name]; ok {
 		return singleByteText(table), true
 	}
-	return multiByteText(multiByte[name]), true
+	return multiByte[name]().text, true
 }
 
 // collations are the ids below 1024 of each character set, as ranges, as
@@ -134,39 +127,6 @@ func singleByteText(table string) decodeText {
 	}
 }
 
-// multiByte are the character sets that a well-kept library has. gb2312 is a
-// part of GBK in the same encoding; ujis and eucjpms, sjis and cp932 share
-// theirs.
-var multiByte = map[string]encoding.Encoding{
-	"big5": traditionalchinese.Big5, "gbk": simplifiedchinese.GBK, "gb2312": simplifiedchinese.GBK,
-	"gb18030": simplifiedchinese.GB18030, "sjis": japanese.ShiftJIS, "cp932": japanese.ShiftJIS,
-	"ujis": japanese.EUCJP, "eucjpms": japanese.EUCJP, "euckr": korean.EUCKR,
-}
-
-var replacement = []byte("\uFFFD")
-
-func multiByteText(e encoding.Encoding) decodeText {
-	decoder := e.NewDecoder().Transformer
-	return func(dst, text []byte) ([]byte, bool) {
-		from := len(dst)
-		decoder.Reset()
-		for {
-			// One byte never becomes more than three.
-			dst = append(dst, make([]byte, 3*len(text)+utf8.UTFMax)...)
-			n, read, err := decoder.Transform(dst[from:], text, true)
-			dst = dst[:from+n]
-			if err == nil && read == len(text) {
-				return dst, !bytes.Contains(dst[from:], replacement)
-			}
-			if err != transform.ErrShortDst { //nolint:errorlint // the library returns this very value
-				return dst, false
-			}
-			dst = dst[:from]
-			dst = append(dst, make([]byte, 8*len(text))...)[:from]
-		}
-	}
-}
-
 func utf16Text(size int, little bool) decodeText {
 	return func(dst, text []byte) ([]byte, bool) {
 		if len(text)%size != 0 {
@@ -217,8 +177,37 @@ func (b *rowBuffer) textValue(kind pipeline.Kind, raw []byte, w *wireColumn) (pi
 	if w.text == nil {
 		return pipeline.Value{Kind: kind, Bytes: raw}, !w.utf8 || utf8.Valid(raw)
 	}
+	if w.ascii && isASCII(raw) {
+		return pipeline.Value{Kind: kind, Bytes: raw}, true
+	}
 	at := len(b.text)
 	var ok bool
 	b.text, ok = w.text(b.text, raw)
 	return pipeline.Value{Kind: kind, Bytes: b.text[at:len(b.text):len(b.text)]}, ok
+}
+
+// isASCII looks at eight bytes at a time: most text in most columns is ASCII.
+func isASCII(text []byte) bool {
+	for ; len(text) >= 8; text = text[8:] {
+		if binary.LittleEndian.Uint64(text)&0x8080808080808080 != 0 {
+			return false
+		}
+	}
+	for _, b := range text {
+		if b >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
+}
+
+// asciiBelow reports whether the first 128 codes of a character set are ASCII
+// wherever they stand alone.
+func asciiBelow(name string) bool {
+	switch name {
+	case "ucs2", "utf16", "utf16le", "utf32":
+		return false
+	}
+	table, single := singleByte[name]
+	return !single || utf8.RuneCountInString(table) <= 128
 }

@@ -107,7 +107,7 @@ func (o *optional) character(c *pipeline.Column, w *wireColumn) {
 		o.problem(c, fmt.Sprintf("has the collation %d, which is not known", c.Collation), "convert the column to utf8mb4")
 		return
 	}
-	w.text, w.utf8 = cs, cs == nil
+	w.text, w.utf8, w.ascii = cs, cs == nil, asciiBelow(charsetName(c.Collation))
 }
 
 // label makes ENUM and SET labels UTF-8.

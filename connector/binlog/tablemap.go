@@ -82,6 +82,8 @@ type wireColumn struct {
 	meta uint16
 	text decodeText // nil: binary data, or text that is UTF-8 already
 	utf8 bool       // text to be checked as UTF-8
+	// ascii: text of ASCII alone is UTF-8 already.
+	ascii bool
 }
 
 // tableMaps remembers shapes by content, so that a table that did not change
