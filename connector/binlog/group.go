@@ -373,11 +373,23 @@ func (a *assembler) dropOpenGroup(why string) error {
 	return nil
 }
 
-// abort drops the open group's rows.
+// abort drops the open group's rows and leaves the whole transactions before
+// it in the buffer.
 func (a *assembler) abort() {
 	if a.group.open {
 		a.buf.truncate(a.group.mark)
+		a.buf.cut = mark{}
+		a.buf.first, a.buf.last = true, true
 	}
 	a.group.open = false
 	a.inPayload = false
+}
+
+// atBoundary reports whether everything up to the last boundary has been
+// handed over, so that its position may be.
+func (a *assembler) atBoundary() bool {
+	if !a.group.open {
+		return len(a.buf.rows) == 0
+	}
+	return a.group.parts == 0 && a.group.mark.rows == 0
 }

@@ -15,7 +15,7 @@ func (s *Source) resume(ctx context.Context, srv *server, from pipeline.Position
 	if from.Flavor != "" && from.Flavor != s.opts.Flavor {
 		return begin{}, &pipeline.Refusal{
 			Exit: pipeline.ExitConfig, Rule: "flavor", Where: from.String(),
-			What: fmt.Sprintf("the checkpoint is one of a %s server, the connector is made for %s", from.Flavor, s.opts.Flavor),
+			What: fmt.Sprintf("the checkpoint was made by the connector for %s, this is the one for %s", from.Flavor, s.opts.Flavor),
 			Fix:  "give the connector another name, or move its checkpoint with millrace checkpoint set",
 		}
 	}
@@ -67,8 +67,8 @@ func (s *Source) resumeMySQL(srv *server, from pipeline.Position) (begin, error)
 	}
 	if !srv.usesGTIDs() {
 		return begin{}, &pipeline.Refusal{
-			Exit: pipeline.ExitRefused, Rule: "gtid_mode", Where: s.address(),
-			What: fmt.Sprintf("have %s, want ON: the checkpoint is a GTID set", srv.vars["gtid_mode"]),
+			Exit: pipeline.ExitRefused, Rule: "gtid-mode", Where: s.address(),
+			What: fmt.Sprintf("gtid_mode is %s, want ON: the checkpoint is a GTID set", srv.vars["gtid_mode"]),
 			Fix:  "SET GLOBAL gtid_mode in the steps OFF_PERMISSIVE, ON_PERMISSIVE, ON; or connect to the server of the checkpoint",
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"millrace/connector/pipeline"
 )
@@ -41,9 +42,13 @@ func (c Check) Refusal(where string) *pipeline.Refusal {
 	if exit == 0 {
 		exit = pipeline.ExitRefused
 	}
+	subject := "have"
+	if strings.Contains(c.Name, "_") { // a variable
+		subject = c.Name + " is"
+	}
 	return &pipeline.Refusal{
-		Exit: exit, Rule: c.Name, Where: where, Fix: c.Fix,
-		What: fmt.Sprintf("have %s, want %s: %s", c.Have, c.Want, c.Why),
+		Exit: exit, Rule: strings.ReplaceAll(c.Name, "_", "-"), Where: where, Fix: c.Fix,
+		What: fmt.Sprintf("%s %s, want %s: %s", subject, c.Have, c.Want, c.Why),
 	}
 }
 

@@ -134,13 +134,15 @@ func replicaChecks(srv *server) []Check {
 		return nil
 	}
 	name, _ := srv.first("log_replica_updates", "log_slave_updates")
-	updates := srv.want(name, "the server is a replica and does not log what it replicates", "ON", "1")
+	updates := srv.want(name, "the server does not log what it replicates", "ON", "1")
 	if updates.Status == CheckFail {
 		updates.Fix = name + "=ON in the server's configuration, then restart it"
 	}
 	order := orderCheck(srv)
 	if srv.replica == replicaUnknown {
+		const unseen = "this user may not see whether the server is a replica; if it is: "
 		updates, order = updates.warn(), order.warn()
+		updates.Why, order.Why = unseen+updates.Why, unseen+order.Why
 	}
 	return []Check{updates, order}
 }
@@ -227,25 +229,35 @@ func serverIDCheck(srv *server, o Options) Check {
 	if srv.denied["replicas"] {
 		c.Have = "not visible to this user"
 	}
+	by := ""
 	for extra := range uint32(extraHelpers) {
-		id := o.serverID(extra)
-		by := ""
-		if id == srv.id {
-			by = "the server itself"
-		}
-		for _, r := range srv.replicas {
-			if r.id == id && r.host != replicaName(o) {
-				by = fmt.Sprintf("replica %q", r.host)
-			}
-		}
-		if by != "" {
-			c.Have, c.Status = fmt.Sprintf("%d is used by %s", id, by), CheckFail
-			c.Why = "the server serves one replica per id; two would cut each other off"
-			c.Fix = "set database.server.id (and database.server.id.offset) so that no id is used twice"
-			return c
+		if o.serverID(extra) == srv.id {
+			by = fmt.Sprintf("%d is used by the server itself", srv.id)
 		}
 	}
+	if r, busy := srv.replicaWithOurID(o); busy {
+		by = fmt.Sprintf("%d is used by replica %q", r.id, r.host)
+	}
+	if by != "" {
+		c.Have, c.Status = by, CheckFail
+		c.Why = "the server serves one replica per id; two would cut each other off"
+		c.Fix = "set database.server.id (and database.server.id.offset) so that no id is used twice"
+	}
 	return c
+}
+
+// replicaWithOurID returns a connected replica that uses one of our server
+// ids. Connections of this very connector don't count: the server may not have
+// noticed yet that they have gone, and a successor may take over.
+func (srv *server) replicaWithOurID(o Options) (replicaInfo, bool) {
+	for _, r := range srv.replicas {
+		for extra := range uint32(extraHelpers) {
+			if r.id == o.serverID(extra) && r.host != replicaName(o) {
+				return r, true
+			}
+		}
+	}
+	return replicaInfo{}, false
 }
 
 // tableChecks are about the captured tables, as far as the user sees them.

@@ -63,7 +63,7 @@ func (c *connector) preflight(ctx context.Context, sess *session) (*server, erro
 		if err != nil {
 			return nil, err
 		}
-		if serverIDCheck(srv, c.opts).Status != CheckFail || !time.Now().Before(deadline) {
+		if _, busy := srv.replicaWithOurID(c.opts); !busy || !time.Now().Before(deadline) {
 			return srv, c.refuse(srv.checks(c.opts))
 		}
 		select {
@@ -164,7 +164,8 @@ func (s *Source) first(q *inquiry) (begin, error) {
 // warnOfXA tells of prepared XA transactions on a first start: their rows
 // stand before it, their commit will stand after it.
 func (s *Source) warnOfXA(q *inquiry) {
-	if rows := q.all("xa", "XA RECOVER"); len(rows) > 0 {
+	rows, err := q.s.query(q.ctx, "XA RECOVER")
+	if err == nil && len(rows) > 0 { // without XA_RECOVER_ADMIN it cannot be known
 		s.log.Warn("prepared XA transactions are pending; their rows were logged before the start and will not be published", "count", len(rows))
 	}
 }

@@ -32,6 +32,7 @@ type stream struct {
 	ready   *segmentBuffer // full, not yet handed over
 	out     *segmentBuffer // handed over
 	spare   *segmentBuffer // empty
+	due     bool           // the assembler's buffer must go before the next event
 	waiting bool           // next waits for wake
 	idleAt  time.Time      // when a position without rows was last handed over
 	err     error          // why no more events come
@@ -85,9 +86,14 @@ func (s *stream) boundary() error {
 	return nil
 }
 
-// publish waits until the buffer can be handed over, and does so.
+// publish waits until the buffer has been handed over, by itself or by next.
 func (s *stream) publish() error {
-	for s.spare == nil || s.ready != nil {
+	s.due = true
+	for s.due {
+		if s.spare != nil && s.ready == nil {
+			s.release()
+			return nil
+		}
 		s.mu.Unlock()
 		select {
 		case <-s.room:
@@ -98,19 +104,18 @@ func (s *stream) publish() error {
 			return errClosed
 		}
 	}
-	s.release()
 	return nil
 }
 
 // release makes the assembler's buffer ready and gives it the spare one.
 func (s *stream) release() {
 	asm := s.asm
-	if asm.buf.last {
+	if asm.buf.last && asm.buf.cut.rows == 0 {
 		asm.buf.end = asm.position()
 		asm.moved = false
 	}
 	s.ready = asm.swap(s.spare)
-	s.spare = nil
+	s.spare, s.due = nil, false
 	s.signal()
 }
 
@@ -206,10 +211,15 @@ func (s *stream) recycle() {
 // position alone may be handed over, 0 for not before the next event.
 func (s *stream) take(seg *pipeline.Segment) (wait time.Duration, ok bool) {
 	asm := s.asm
-	if s.err != nil {
+	if s.err != nil && asm.group.open {
+		if asm.group.parts > 0 {
+			asm.moved = false // nothing follows half of a transaction
+		}
 		asm.abort()
+		s.due = false
 	}
-	if s.ready == nil && s.spare != nil && !asm.group.open && len(asm.buf.rows) > 0 {
+	whole := !asm.group.open && len(asm.buf.rows) > 0
+	if s.ready == nil && s.spare != nil && (s.due || whole) {
 		s.release()
 	}
 	if s.ready != nil {
@@ -217,7 +227,7 @@ func (s *stream) take(seg *pipeline.Segment) (wait time.Duration, ok bool) {
 		s.out.fill(seg)
 		return 0, true
 	}
-	if !asm.moved || len(asm.buf.rows) > 0 && (!asm.group.open || asm.group.mark.rows > 0) || asm.group.open && asm.group.parts > 0 {
+	if !asm.moved || s.due || !asm.atBoundary() {
 		return 0, false
 	}
 	now := asm.now()
