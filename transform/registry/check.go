@@ -110,8 +110,7 @@ func (c *Client) compatible(ctx context.Context, s Subject) error {
 		}
 	}}
 	ok, x, err := c.askCompatible(ctx, r, s, "")
-	var a *answer
-	if errors.As(err, &a) && a.code/100 != http.StatusNotFound && (a.status == http.StatusNotFound || a.status == http.StatusMethodNotAllowed) {
+	if a := asAnswer(err); a != nil && a.code/100 != http.StatusNotFound && (a.status == http.StatusNotFound || a.status == http.StatusMethodNotAllowed) {
 		// A registry without that question knows the one about the latest.
 		ok, x, err = c.askCompatible(ctx, r, s, "latest")
 	}
@@ -229,9 +228,8 @@ func (c *Client) checkLevel(ctx context.Context, subject string) error {
 func (c *Client) checkMode(ctx context.Context, subject string) error {
 	r := request{what: "read the mode", subject: subject}
 	mode, err := c.mode(ctx, r)
-	var a *answer
 	switch {
-	case errors.As(err, &a): // there is no mode for it, or none at all
+	case asAnswer(err) != nil: // there is no mode for it, or none at all
 		return nil
 	case err != nil:
 		return err

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -127,14 +128,13 @@ func call[T any](ctx context.Context, c *Client, r request, f func(*srclient.Sch
 		options = append(options, backoff.WithMaxTries(uint(c.opts.Retries)+1))
 	}
 	v, err := backoff.Retry(ctx, try, options...)
-	if err == nil {
-		if waiting {
+	var again *temporary
+	switch {
+	case !errors.As(err, &again):
+		if waiting && ctx.Err() == nil {
 			c.log.Info("schema registry answers again", "url", x.url)
 		}
-		return v, x, nil
-	}
-	var again *temporary
-	if errors.As(err, &again) {
+	default:
 		err = c.unreachable(r, again.cause, fmt.Sprintf("%d tries in %s", tries, time.Since(began).Round(time.Millisecond)))
 	}
 	return v, x, err
@@ -202,18 +202,23 @@ const (
 	codeReadOnly        = 42205
 )
 
+// asAnswer returns err as an answer on which a caller may branch, or nil. A
+// refusal that an answer was made into is none.
+func asAnswer(err error) *answer {
+	var (
+		a *answer
+		r *pipeline.Refusal
+	)
+	if errors.As(err, &r) || !errors.As(err, &a) {
+		return nil
+	}
+	return a
+}
+
 // has reports whether err is an answer with one of the codes.
 func has(err error, codes ...int) bool {
-	var a *answer
-	if !errors.As(err, &a) {
-		return false
-	}
-	for _, code := range codes {
-		if a.code == code {
-			return true
-		}
-	}
-	return false
+	a := asAnswer(err)
+	return a != nil && slices.Contains(codes, a.code)
 }
 
 // judge says what an error of the library means: *temporary, or permanent

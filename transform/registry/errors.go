@@ -51,6 +51,7 @@ func (c *Client) badTLS(err error) error {
 		invalid x509.CertificateInvalidError
 		unknown x509.UnknownAuthorityError
 		host    x509.HostnameError
+		record  tls.RecordHeaderError
 		op      *net.OpError
 	)
 	switch {
@@ -66,7 +67,7 @@ func (c *Client) badTLS(err error) error {
 	case errors.As(err, &op) && op.Op == "remote error":
 		r.What = "the schema registry refuses the TLS connection, which may mean that it wants a client certificate"
 		r.Fix = "set " + c.opts.TLSPrefix() + "keystore.location to a store with a certificate that the registry trusts"
-	case errors.Is(err, http.ErrSchemeMismatch), strings.Contains(err.Error(), "malformed HTTP response"):
+	case errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch), strings.Contains(err.Error(), "malformed HTTP response"):
 		r.What = "the schema registry's port does not speak what the URL says"
 		r.Fix = "write http:// or https:// in " + c.key("schema.registry.url") + " as the port does"
 	}
@@ -139,8 +140,8 @@ func (c *Client) unreachable(r request, cause error, effort string) error {
 // refuse turns an answer that the caller has no use for into a refusal; other
 // errors it returns as they are.
 func (c *Client) refuse(r request, err error) error {
-	var a *answer
-	if !errors.As(err, &a) {
+	a := asAnswer(err)
+	if a == nil {
 		return err
 	}
 	switch {

@@ -163,8 +163,7 @@ func (o *Options) readBasic(s pipeline.Settings, inURL *url.Userinfo) {
 	infoKey := o.Prefix + "basic.auth.user.info"
 	info, ok := s.Lookup(infoKey)
 	if !ok { // the name in Confluent 5.0 and before
-		infoKey = o.Prefix + "schema.registry.basic.auth.user.info"
-		info, _ = s.Lookup(infoKey)
+		info, _ = s.Lookup(o.Prefix + "schema.registry.basic.auth.user.info")
 	}
 	switch pipeline.OneOf(s, key, "URL", "USER_INFO", "SASL_INHERIT") {
 	case "SASL_INHERIT":

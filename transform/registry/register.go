@@ -2,7 +2,6 @@ package registry
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"strconv"
 
@@ -82,8 +81,8 @@ func (c *Client) create(ctx context.Context, s Subject) (int, error) {
 // notCreated tells a schema that somebody else has registered in the meantime
 // from one that is refused: some registries answer 409 to both.
 func (c *Client) notCreated(ctx context.Context, r request, s Subject, err error) (int, error) {
-	var a *answer
-	if !errors.As(err, &a) || a.status != http.StatusConflict {
+	a := asAnswer(err)
+	if a == nil || a.status != http.StatusConflict {
 		return 0, c.refuse(r, err)
 	}
 	if id, again := c.find(ctx, s); again == nil {

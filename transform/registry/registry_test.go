@@ -1,0 +1,570 @@
+package registry
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/sr/srfake"
+	"go.uber.org/goleak"
+
+	"millrace/connector/pipeline"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const (
+	orderV1 = `{"type":"record","name":"OrderEnvelope","namespace":"millrace","doc":"first","fields":[{"name":"id","type":"string"}]}`
+	orderV2 = `{"type":"record","name":"OrderEnvelope","namespace":"millrace","fields":[{"name":"id","type":"string"},{"name":"n","type":"long"}]}`
+)
+
+// options are those of a client that does not wait long.
+func options(t *testing.T, urls ...string) Options {
+	t.Helper()
+	o := Options{
+		Prefix: "value.converter.", AutoRegister: true, Strategy: TopicName, RequestTimeout: 5 * time.Second,
+		Limit: 5 * time.Second, Pause: time.Millisecond, MaxPause: 5 * time.Millisecond,
+	}
+	for _, text := range urls {
+		u, err := url.Parse(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.URLs = append(o.URLs, u)
+	}
+	return o
+}
+
+func client(t *testing.T, o Options) (*Client, *bytes.Buffer) {
+	t.Helper()
+	var log bytes.Buffer
+	c, err := New(o, slog.New(slog.NewTextHandler(&log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c, &log
+}
+
+// wantRefusal checks exit code and rule, and that the message holds all words.
+func wantRefusal(t *testing.T, err error, exit int, rule string, words ...string) {
+	t.Helper()
+	var r *pipeline.Refusal
+	if !errors.As(err, &r) {
+		t.Fatalf("want a refusal %s, have %v", rule, err)
+	}
+	if r.Exit != exit || r.Rule != rule || r.Fix == "" {
+		t.Errorf("want %s with exit code %d and a fix, have %s with %d: %v", rule, exit, r.Rule, r.Exit, err)
+	}
+	for _, word := range words {
+		if !strings.Contains(err.Error(), word) {
+			t.Errorf("want %q in: %v", word, err)
+		}
+	}
+}
+
+func TestDryRun(t *testing.T) {
+	f := newConfluent()
+	c, log := client(t, options(t, f.serve(t)))
+	ctx := t.Context()
+	if _, err := c.Register(ctx, "order-value", orderV1); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.DryRun(ctx, []Subject{{"order-value", orderV1}, {"order-value", orderV2}, {"new/ä-value", orderV1}}); err != nil {
+		t.Fatalf("the same, a compatible one and a new subject must pass: %v", err)
+	}
+	if len(f.versions("order-value")) != 1 || f.versions("new/ä-value") != nil {
+		t.Error("a dry run has registered something")
+	}
+	if n := strings.Count(log.String(), "does not fit an envelope"); n != 2 || !strings.Contains(log.String(), "level=BACKWARD") {
+		t.Errorf("want one warning per subject about BACKWARD, have %d: %s", n, log)
+	}
+
+	f.refuse["order-value"] = []string{"{errorType:'READER_FIELD_MISSING_DEFAULT_VALUE', description:'The field 'n' has no default'}"}
+	f.calls()
+	err := c.DryRun(ctx, []Subject{{"new-value", orderV1}, {"order-value", orderV2}})
+	wantRefusal(t, err, pipeline.ExitConfig, "registry-incompatible", "order-value", "BACKWARD", "The field 'n' has no default",
+		"curl -X PUT", "/config/order-value", "BACKWARD_TRANSITIVE")
+	if f.count("POST /subjects/new-value/versions") != 0 {
+		t.Error("a dry run has registered something")
+	}
+
+	f.subjects["b-value"], f.refuse["b-value"] = []int{1}, []string{"other"}
+	f.levels["b-value"] = FullTransitive
+	err = c.DryRun(ctx, []Subject{{"order-value", orderV2}, {"new-value", orderV1}, {"b-value", orderV2}})
+	wantRefusal(t, err, pipeline.ExitConfig, "registry-refused", "refuses 2 of 3", "order-value, b-value", "FULL_TRANSITIVE", "other")
+}
+
+func TestDryRunOnlyLatest(t *testing.T) {
+	f := newConfluent()
+	f.noAll = true
+	c, _ := client(t, options(t, f.serve(t)))
+	f.schemas, f.subjects["a-value"] = []string{orderV1}, []int{1}
+	if err := c.DryRun(t.Context(), []Subject{{"a-value", orderV2}}); err != nil {
+		t.Fatal(err)
+	}
+	f.refuse["a-value"] = []string{}
+	wantRefusal(t, c.DryRun(t.Context(), []Subject{{"a-value", orderV2}}), pipeline.ExitConfig, "registry-incompatible", "a-value")
+}
+
+func TestReadOnly(t *testing.T) {
+	f := newConfluent()
+	f.modes["a-value"] = "READONLY"
+	c, _ := client(t, options(t, f.serve(t)))
+	wantRefusal(t, c.DryRun(t.Context(), []Subject{{"a-value", orderV1}}), pipeline.ExitRefused, "registry-read-only", "a-value", "READONLY", "/mode/a-value")
+	_, err := c.Register(t.Context(), "a-value", orderV1)
+	wantRefusal(t, err, pipeline.ExitRefused, "registry-read-only", "42205")
+	// What is registered already needs no writing.
+	f.schemas, f.subjects["a-value"] = []string{orderV1}, []int{1}
+	if err := c.DryRun(t.Context(), []Subject{{"a-value", orderV1}}); err != nil {
+		t.Error(err)
+	}
+	if id, err := c.Register(t.Context(), "a-value", orderV1); id != 1 || err != nil {
+		t.Error(id, err)
+	}
+}
+
+func TestRegisterOnce(t *testing.T) {
+	f := newConfluent()
+	// As Java writes it: other order, names shortened, "type" objects undone.
+	f.write = func(string) string {
+		return `{"namespace":"millrace","fields":[{"type":{"type":"string"},"name":"id"}],"doc":"first","name":"OrderEnvelope","type":"record"}`
+	}
+	c, _ := client(t, options(t, f.serve(t)))
+	var wait sync.WaitGroup
+	for range 20 {
+		wait.Go(func() {
+			if id, err := c.Register(t.Context(), "order-value", orderV1); id != 1 || err != nil {
+				t.Error(id, err)
+			}
+		})
+	}
+	wait.Wait()
+	if n := f.count("POST /subjects/order-value/versions"); n != 1 {
+		t.Errorf("registered %d times", n)
+	}
+	// Another client, another start: nothing is registered again.
+	c, _ = client(t, options(t, f.serve(t)))
+	if id, err := c.Register(t.Context(), "order-value", orderV1); id != 1 || err != nil {
+		t.Error(id, err)
+	}
+	calls := f.calls()
+	if len(calls) != 2 || !strings.HasPrefix(calls[1], "GET /schemas/ids/1") {
+		t.Errorf("want a look-up and a read-back, have %v", calls)
+	}
+}
+
+func TestIDOfAnotherSchema(t *testing.T) {
+	f := newConfluent()
+	f.write = func(string) string { return orderV2 }
+	c, _ := client(t, options(t, f.serve(t)))
+	_, err := c.Register(t.Context(), "order-value", orderV1)
+	wantRefusal(t, err, pipeline.ExitRefused, "registry-schema-id", "order-value", "id 1", "another schema", "/schemas/ids/1")
+	_, err = c.Register(t.Context(), "order-value", orderV1)
+	wantRefusal(t, err, pipeline.ExitRefused, "registry-schema-id")
+
+	f.write = func(string) string { return strings.Replace(orderV1, "first", "second", 1) }
+	c, log := client(t, options(t, f.serve(t)))
+	if id, err := c.Register(t.Context(), "order-value", orderV1); id != 1 || err != nil {
+		t.Error(id, err)
+	}
+	if !strings.Contains(log.String(), "other documentation") {
+		t.Error("other documentation passes without a word")
+	}
+}
+
+// raced answers 409 to a schema that somebody else registers meanwhile.
+func TestRegisterRace(t *testing.T) {
+	f := newConfluent()
+	f.before = func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/versions") {
+			f.schemas, f.subjects["a-value"] = []string{orderV1}, []int{1}
+			fail(w, 409, 409, "conflict")
+			return true
+		}
+		return false
+	}
+	c, _ := client(t, options(t, f.serve(t)))
+	if id, err := c.Register(t.Context(), "a-value", orderV1); id != 1 || err != nil {
+		t.Error(id, err)
+	}
+	f.refuse["a-value"] = []string{"x"}
+	f.before = nil
+	_, err := c.Register(t.Context(), "a-value", orderV2)
+	wantRefusal(t, err, pipeline.ExitConfig, "registry-incompatible", "a-value", "409")
+}
+
+func TestLookup(t *testing.T) {
+	f := newConfluent()
+	o := options(t, f.serve(t))
+	o.AutoRegister = false
+	c, _ := client(t, o)
+	for name, ask := range map[string]func(context.Context, string, string) (int, error){"register": c.Register, "lookup": c.Lookup} {
+		_, err := ask(t.Context(), "a-value", orderV1)
+		wantRefusal(t, err, pipeline.ExitConfig, "registry-not-registered", "a-value", "value.converter.auto.register.schemas", "schemas register")
+		if len(f.versions("a-value")) != 0 {
+			t.Error(name + " has registered a schema")
+		}
+	}
+	wantRefusal(t, c.DryRun(t.Context(), []Subject{{"a-value", orderV1}}), pipeline.ExitConfig, "registry-not-registered")
+	f.schemas, f.subjects["a-value"] = []string{orderV1, orderV2}, []int{1, 2}
+	if id, err := c.Register(t.Context(), "a-value", orderV1); id != 1 || err != nil {
+		t.Error(id, err)
+	}
+
+	o.UseLatest = true
+	c, _ = client(t, o)
+	_, err := c.Lookup(t.Context(), "a-value", orderV1)
+	wantRefusal(t, err, pipeline.ExitConfig, "registry-not-registered", "not the latest version")
+	if id, err := c.Lookup(t.Context(), "a-value", orderV2); id != 2 || err != nil {
+		t.Error(id, err)
+	}
+	_, err = c.Lookup(t.Context(), "b-value", orderV2)
+	wantRefusal(t, err, pipeline.ExitConfig, "registry-not-registered", "no version")
+}
+
+func TestRetry(t *testing.T) {
+	f := newConfluent()
+	left := map[int]int{500: 2, 503: 1, 429: 2}
+	f.before = func(w http.ResponseWriter, _ *http.Request) bool {
+		for status, n := range left {
+			if n > 0 {
+				left[status]--
+				w.Header().Set("Retry-After", "0")
+				fail(w, status, 50001, "later")
+				return true
+			}
+		}
+		return false
+	}
+	c, log := client(t, options(t, f.serve(t)))
+	if id, err := c.Register(t.Context(), "a-value", orderV1); id != 1 || err != nil {
+		t.Fatal(id, err)
+	}
+	if n := strings.Count(log.String(), "does not answer, trying again"); n != 1 || !strings.Contains(log.String(), "answers again") {
+		t.Errorf("want one warning and one all-clear: %s", log)
+	}
+
+	o := options(t, f.serve(t))
+	o.Retries = 3
+	left[500] = 1000
+	c, _ = client(t, o)
+	f.calls()
+	_, err := c.Register(t.Context(), "a-value", orderV1)
+	wantRefusal(t, err, pipeline.ExitRefused, "registry-unreachable", "after 4 tries", "500 Internal Server Error, code 50001: later")
+	if n := len(f.calls()); n != 4 {
+		t.Errorf("want 4 requests, have %d", n)
+	}
+}
+
+// closedPort returns an address on which nobody listens.
+func closedPort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func TestDownAtStart(t *testing.T) {
+	address := closedPort(t)
+	o := options(t, "http://"+address)
+	o.Limit = 30 * time.Millisecond
+	c, _ := client(t, o)
+	_, err := c.Register(t.Context(), "a-value", orderV1)
+	wantRefusal(t, err, pipeline.ExitRefused, "registry-unreachable", "connection refused", address, "look up a schema")
+
+	// It comes up while the client waits: the first warning is the sign.
+	o.Limit = time.Minute
+	up := make(chan struct{})
+	var once sync.Once
+	c, err = New(o, slog.New(slog.NewTextHandler(writerFunc(func(p []byte) (int, error) {
+		once.Do(func() { close(up) })
+		return len(p), nil
+	}), nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	done := make(chan error, 1)
+	go func() {
+		_, err := c.Register(t.Context(), "a-value", orderV1)
+		done <- err
+	}()
+	<-up
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &httptest.Server{Listener: l, Config: &http.Server{Handler: newConfluent(), ReadHeaderTimeout: time.Second}}
+	s.Start()
+	defer s.Close()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+func TestContextEndsWaiting(t *testing.T) {
+	hang := make(chan struct{})
+	asked := make(chan struct{}, 10)
+	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		asked <- struct{}{}
+		<-hang
+	}))
+	defer s.Close()
+	defer close(hang)
+	c, _ := client(t, options(t, s.URL))
+	ctx, cancel := context.WithCancelCause(t.Context())
+	stop := errors.New("told to stop")
+	done := make(chan error, 1)
+	go func() { _, err := c.Register(ctx, "a-value", orderV1); done <- err }()
+	<-asked
+	waiting := make(chan error, 1)
+	go func() { _, err := c.Lookup(ctx, "b-value", orderV1); waiting <- err }()
+	cancel(stop)
+	for _, ch := range []chan error{done, waiting} {
+		if err := <-ch; !errors.Is(err, stop) {
+			t.Errorf("want the context's cause, have %v", err)
+		}
+	}
+}
+
+func TestRequestTimeout(t *testing.T) {
+	f := newConfluent()
+	var asked atomic.Bool
+	hang := make(chan struct{})
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !asked.Swap(true) {
+			<-hang
+			return
+		}
+		f.ServeHTTP(w, r)
+	}))
+	defer s.Close()
+	defer close(hang)
+	o := options(t, s.URL)
+	o.RequestTimeout = 50 * time.Millisecond
+	c, _ := client(t, o)
+	if _, err := c.Register(t.Context(), "a-value", orderV1); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestFailover(t *testing.T) {
+	f := newConfluent()
+	f.path = "/apis/ccompat/v7"
+	sick := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fail(w, 503, 50003, "no leader") }))
+	defer sick.Close()
+	c, log := client(t, options(t, "http://"+closedPort(t), sick.URL, f.serve(t)))
+	if id, err := c.Register(t.Context(), "a/b c-value", orderV1); id != 1 || err != nil {
+		t.Fatal(id, err)
+	}
+	if strings.Contains(log.String(), "trying again") {
+		t.Errorf("a URL of the list answered, and yet: %s", log)
+	}
+	calls := f.calls()
+	if want := "POST /apis/ccompat/v7/subjects/a%2Fb%20c-value"; calls[0] != want {
+		t.Errorf("want %s, have %s", want, calls[0])
+	}
+}
+
+func TestLogins(t *testing.T) {
+	f := newConfluent()
+	f.before = func(w http.ResponseWriter, r *http.Request) bool {
+		user, pass, ok := r.BasicAuth()
+		switch {
+		case ok && user == "robot" && pass == "right", r.Header.Get("Authorization") == "Bearer right":
+			return false
+		case user == "reader":
+			fail(w, 403, 40301, "User is denied operation Write")
+		default:
+			fail(w, 401, 401, "Unauthorized")
+		}
+		return true
+	}
+	address := f.serve(t)
+	for name, change := range map[string]func(*Options){
+		"basic":  func(o *Options) { o.User, o.Password = "robot", "right" },
+		"bearer": func(o *Options) { o.Token = "right" },
+	} {
+		o := options(t, address)
+		change(&o)
+		c, _ := client(t, o)
+		if _, err := c.Register(t.Context(), "a-value", orderV1); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for name, tc := range map[string]struct {
+		change func(*Options)
+		exit   int
+		rule   string
+		words  []string
+	}{
+		"wrong password": {func(o *Options) { o.User, o.Password = "robot", "wr0ng" }, pipeline.ExitConfig, "registry-login", []string{`"robot"`, "basic.auth.user.info"}},
+		"wrong token":    {func(o *Options) { o.Token = "wr0ng" }, pipeline.ExitConfig, "registry-login", []string{"bearer.auth.token"}},
+		"inherited":      {func(o *Options) { o.Inherit, o.User, o.Password = true, "robot", "wr0ng" }, pipeline.ExitConfig, "registry-login", []string{"sasl.jaas.config"}},
+		"none":           {func(*Options) {}, pipeline.ExitConfig, "registry-login", []string{"no login is configured"}},
+		"no right":       {func(o *Options) { o.User, o.Password = "reader", "wr0ng" }, pipeline.ExitRefused, "registry-acl", []string{"denied operation Write"}},
+	} {
+		o := options(t, address)
+		tc.change(&o)
+		c, _ := client(t, o)
+		f.calls()
+		_, err := c.Register(t.Context(), "a-value", orderV1)
+		t.Run(name, func(t *testing.T) {
+			wantRefusal(t, err, tc.exit, tc.rule, tc.words...)
+			if n := len(f.calls()); n != 1 {
+				t.Errorf("a refused login was tried %d times", n)
+			}
+			if strings.Contains(err.Error(), "wr0ng") {
+				t.Errorf("the message holds the password: %v", err)
+			}
+		})
+	}
+}
+
+func TestNotARegistry(t *testing.T) {
+	login := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<html>log in</html>")) })
+	moved := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, "https://other.example/", http.StatusFound)
+	})
+	for name, tc := range map[string]struct {
+		handler http.Handler
+		words   []string
+	}{
+		"wrong path": {http.NotFoundHandler(), []string{"no schema registry", "404", "/apis/ccompat/v7"}},
+		"login page": {login, []string{"no schema registry"}},
+		"redirect":   {moved, []string{"redirects", "https://other.example/"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := httptest.NewServer(tc.handler)
+			defer s.Close()
+			c, _ := client(t, options(t, s.URL))
+			err := c.DryRun(t.Context(), []Subject{{"a-value", orderV1}, {"b-value", orderV1}})
+			wantRefusal(t, err, pipeline.ExitConfig, "registry-url", tc.words...)
+		})
+	}
+}
+
+func TestInvalidSchema(t *testing.T) {
+	f := newConfluent()
+	c, _ := client(t, options(t, f.serve(t)))
+	_, err := c.Register(t.Context(), "a-value", `{"type"`)
+	wantRefusal(t, err, pipeline.ExitConfig, "registry-schema-invalid", "a-value", "42201")
+}
+
+func TestLevel(t *testing.T) {
+	f := newConfluent()
+	f.levels["own-value"] = Full
+	c, _ := client(t, options(t, f.serve(t)))
+	level := func(subject, want string) {
+		t.Helper()
+		if have, err := c.Level(t.Context(), subject); have != want || err != nil {
+			t.Errorf("%s: want %s, have %s, %v", subject, want, have, err)
+		}
+	}
+	level("own-value", Full)
+	level("other-value", Backward)
+	// A registry that does not know defaultToGlobal.
+	f.before = func(w http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Path == "/config/other-value" {
+			fail(w, 404, 40408, "not configured")
+			return true
+		}
+		return false
+	}
+	level("other-value", Backward)
+	f.before = nil
+
+	o := options(t, f.serve(t))
+	o.Level = BackwardTransitive
+	c, log := client(t, o)
+	if err := c.DryRun(t.Context(), []Subject{{"a-value", orderV1}}); err != nil || f.levels["a-value"] != "" {
+		t.Error("a dry run has set a level", err)
+	}
+	if _, err := c.Register(t.Context(), "a-value", orderV1); err != nil {
+		t.Fatal(err)
+	}
+	level("a-value", BackwardTransitive)
+	if !strings.Contains(log.String(), "compatibility level set") || strings.Contains(log.String(), "does not fit") {
+		t.Errorf("log: %s", log)
+	}
+	if f.levels["own-value"] != Full {
+		t.Error("a level of a subject that is not ours was changed")
+	}
+}
+
+func TestNormalize(t *testing.T) {
+	f := newConfluent()
+	o := options(t, f.serve(t))
+	o.Normalize = true
+	c, _ := client(t, o)
+	if _, err := c.Register(t.Context(), "a-value", orderV1); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.DryRun(t.Context(), []Subject{{"a-value", orderV2}}); err != nil {
+		t.Fatal(err)
+	}
+	calls := strings.Join(f.calls(), "\n")
+	for _, want := range []string{"POST /subjects/a-value?normalize=true", "POST /subjects/a-value/versions?normalize=true",
+		"POST /compatibility/subjects/a-value/versions?verbose=true&normalize=true"} {
+		if !strings.Contains(calls, want) {
+			t.Errorf("want %s in\n%s", want, calls)
+		}
+	}
+}
+
+// TestFake runs the whole line against another author's double.
+func TestFake(t *testing.T) {
+	fake := srfake.New(srfake.WithAuth("Basic cm9ib3Q6cmlnaHQ="))
+	defer fake.Close()
+	o := options(t, fake.URL())
+	o.User, o.Password = "robot", "right"
+	c, _ := client(t, o)
+	subjects := []Subject{{"outbox.event.order-value", orderV1}, {"outbox.event.customer-value", strings.ReplaceAll(orderV1, "Order", "Customer")}}
+	if err := c.DryRun(t.Context(), subjects); err != nil {
+		t.Fatal(err)
+	}
+	seen := map[int]bool{}
+	for _, s := range subjects {
+		id, err := c.Register(t.Context(), s.Name, s.Schema)
+		if err != nil || id < 1 || seen[id] {
+			t.Fatal(id, err)
+		}
+		seen[id] = true
+		if again, err := c.Lookup(t.Context(), s.Name, s.Schema); again != id || err != nil {
+			t.Error(again, err)
+		}
+	}
+	if err := c.DryRun(t.Context(), subjects); err != nil {
+		t.Fatal(err)
+	}
+	if level, err := c.Level(t.Context(), "nobody-value"); level != Backward || err != nil {
+		t.Error(level, err)
+	}
+}
+
+func TestNewRefuses(t *testing.T) {
+	_, err := New(Options{Prefix: "value.converter."}, nil)
+	wantRefusal(t, err, pipeline.ExitConfig, "registry-url", "value.converter.schema.registry.url")
+	o := options(t, "http://x")
+	o.Inherit = true
+	_, err = New(o, nil)
+	wantRefusal(t, err, pipeline.ExitConfig, "registry-login", "SASL_INHERIT", "sasl.jaas.config")
+}
