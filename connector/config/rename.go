@@ -13,7 +13,8 @@ type Rename struct {
 	// Convert turns the old value into the new one's; nil keeps it. It reports
 	// false for a value that it does not know, which is a problem.
 	Convert func(value string) (string, bool)
-	// Why is a half sentence for the message. It must be there without New.
+	// Why is a half sentence: which values Convert knows or, without New, why
+	// the setting cannot be taken.
 	Why string
 	// Harmless says that nothing goes wrong without the setting.
 	Harmless bool
@@ -35,16 +36,14 @@ func Apply(f *File, renames []Rename, p *Problems) {
 
 func (r *Rename) apply(f *File, key, rest string, p *Problems) {
 	e := f.entries[key]
-	why := ""
-	if r.Why != "" {
-		why = ": " + r.Why
-	}
-	if r.New == "" {
-		if r.Harmless {
-			p.Warn(key, e, "has no effect here"+why)
-		} else {
-			p.At(key, e, "cannot be taken"+why)
-		}
+	switch {
+	case r.New != "":
+	case r.Harmless:
+		p.Warn(key, e, "has no effect here: "+r.Why)
+		return
+	default:
+		p.At(key, e, "cannot be taken: "+r.Why)
+		delete(f.entries, key) // told once, not as unknown too
 		return
 	}
 	to := r.New
@@ -60,12 +59,12 @@ func (r *Rename) apply(f *File, key, rest string, p *Problems) {
 	if r.Convert != nil {
 		value, ok := r.Convert(e.Value)
 		if !ok {
-			p.At(key, e, "is an old name whose value cannot be taken; set "+to+why)
+			p.At(key, e, "is an old name whose value cannot be taken; set "+to+": "+r.Why)
 			return
 		}
 		e.Value = value
 	}
-	p.Warn(key, e, "is an old name, taken in its old meaning; write "+to+why)
+	p.Warn(key, e, "is an old name, taken in its old meaning; write "+to)
 	e.Was = key
 	f.entries[to] = e
 }

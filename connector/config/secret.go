@@ -1,6 +1,7 @@
 package config
 
 import (
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,6 +16,9 @@ var (
 	secretWords = []string{"password", "passphrase", "secret", "jaas", "credential", "token", "user.info", "private", "keystore.key"}
 	plainWords  = []string{"credentials.source", "token.endpoint", "client.credentials.scope", "secret.location"}
 )
+
+// login is a user and a password in a URL.
+var login = regexp.MustCompile(`://[^/@\s]*:[^/@\s]*@`)
 
 // IsSecret reports whether the value of key is not to be shown.
 func IsSecret(key string) bool {
@@ -51,11 +55,13 @@ func redacted(key string, e Entry) Setting {
 	if e.Value != "" && (e.Secret || IsSecret(key)) {
 		e.Value = hidden
 	}
+	e.Value = login.ReplaceAllString(e.Value, "://"+hidden+"@")
 	return Setting{Key: key, Value: e.Value, Origin: e.Origin}
 }
 
 // hide takes the value of a secret out of a text about it.
 func hide(text, key string, e Entry) string {
+	text = login.ReplaceAllString(text, "://"+hidden+"@")
 	value := strings.TrimSpace(e.Value)
 	if value == "" || !e.Secret && !IsSecret(key) {
 		return text

@@ -8,7 +8,8 @@ import (
 // Unknown returns the keys of the given files that none of the views took and
 // that known does not list, with the nearest known name. An entry of known
 // that ends in "*" covers all keys that begin so. A worker's setting that
-// rooms take from connectors alone has no effect and is unknown too.
+// rooms take from connectors alone has no effect and is unknown too. Where
+// x.type has a problem, what x.y would be cannot be known and is not told.
 func Unknown(files []*File, views []*View, known []string) []Problem {
 	u := unknown{views: views, names: map[string]bool{}}
 	for _, k := range known {
@@ -31,7 +32,7 @@ func Unknown(files []*File, views []*View, known []string) []Problem {
 			e := f.entries[key]
 			switch {
 			case u.names[key] || slices.ContainsFunc(u.prefixes, func(p string) bool { return strings.HasPrefix(key, p) }):
-			case u.effective(f, key):
+			case u.effective(f, key) || u.typeless(f, key):
 			case taken[key]:
 				list = append(list, at(e.named(key), e, "has an effect in a connector's file only"))
 			default:
@@ -62,6 +63,21 @@ func (u *unknown) effective(f *File, key string) bool {
 		}
 		return false
 	})
+}
+
+// typeless reports whether key belongs to something whose type is a problem.
+func (u *unknown) typeless(f *File, key string) bool {
+	for i := range len(key) {
+		if key[i] != '.' {
+			continue
+		}
+		kind := key[:i] + ".type"
+		ofKind := func(p Problem) bool { return p.Key == kind && p.File == f.Path }
+		if slices.ContainsFunc(u.views, func(v *View) bool { return slices.ContainsFunc(v.problems.list, ofKind) }) {
+			return true
+		}
+	}
+	return false
 }
 
 func (u *unknown) text(key string, taken map[string]bool) string {

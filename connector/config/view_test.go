@@ -106,11 +106,14 @@ shared=1
 "transforms.outbox.table.feild.event.key": "k",
 "Topic.Prefix": "p",
 "zzz": "?",
-"own": 1}`)
+"own": 1,
+"transforms.java.type": "com.example.Own",
+"transforms.java.option": 1}`)
 	var p Problems
 	worker, views := load(t, nil, &p, "bootstrap.servers", "value.converter", "value.converter.", "shared")
 	v := views[0]
-	for _, key := range []string{"name", "bootstrap.servers", "value.converter", "database.user", "topic.prefix", "own", "shared",
+	v.Problem("transforms.java.type", "is not supported")
+	for _, key := range []string{"transforms.java.type", "name", "bootstrap.servers", "value.converter", "database.user", "topic.prefix", "own", "shared",
 		"transforms.outbox.table.field.event.key"} {
 		v.Lookup(key)
 	}
@@ -243,18 +246,19 @@ func TestSecretsAreNotShown(t *testing.T) {
 			t.Errorf("%s: %v", key, got)
 		}
 	}
-	write(t, "w.properties", "", "c.json", `{"name": "c", "database.password": "hunter2", "port": "${env:PORT}", "empty.password": ""}`)
+	write(t, "w.properties", "", "c.json", `{"name": "c", "database.password": "hunter2", "port": "${env:PORT}", "empty.password": "", "url": "http://u:hunter4@h:1,http://i"}`)
 	var p Problems
 	_, views := load(t, Environment{"PORT=hunter3"}, &p)
 	v := views[0]
 	v.Problem("database.password", `want a word, have "hunter2"`)
 	v.Problem("port", "hunter3 is no number")
-	check(t, "problems", texts(p.List()), "c.json:1: database.password: want a word, have [hidden]\nc.json:1: port: [hidden] is no number")
+	v.Problem("url", "http://u:hunter4@h:1 cannot be reached")
+	check(t, "problems", texts(p.List()), "c.json:1: database.password: want a word, have [hidden]\nc.json:1: port: [hidden] is no number\nc.json:1: url: http://[hidden]@h:1 cannot be reached")
 	var shown []string
 	for _, s := range v.Redacted() {
 		shown = append(shown, s.Key+"="+s.Value)
 	}
-	check(t, "redacted", strings.Join(shown, " "), "database.password=[hidden] empty.password= name=c port=[hidden]")
+	check(t, "redacted", strings.Join(shown, " "), "database.password=[hidden] empty.password= name=c port=[hidden] url=http://[hidden]@h:1,http://i")
 }
 
 func TestProblemsAreOneRefusal(t *testing.T) {
