@@ -29,7 +29,7 @@ build: ## build bin/millrace
 	go build -trimpath -o bin/millrace ./connector
 
 .PHONY: demo
-demo: ## watch a shop's orders become events; DEMO_SECONDS=60 makes it end by itself, KAFKA=apache takes a real Kafka
+demo: ## watch a shop's orders become events; DEMO_SECONDS=60 ends it, KAFKA=apache and DATABASE=mariadb take others
 	@mkdir -p bin && go build -o bin/sandbox ./tests/sandbox && go build -trimpath -o bin/millrace ./connector
 	@MILLRACE_BINARY=$(CURDIR)/bin/millrace DEMO_SECONDS=$(DEMO_SECONDS) exec bin/sandbox
 

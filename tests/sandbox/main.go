@@ -4,6 +4,7 @@
 // is killed and started again; at the end everything is counted.
 //
 //	DEMO_SECONDS=60   ends by itself; else Ctrl-C ends it
+//	DATABASE=mariadb  takes MariaDB instead of MySQL
 //	KAFKA=apache      takes a real Apache Kafka and a real schema registry
 //	MILLRACE_BINARY   the program to run; else it is built
 //
@@ -12,7 +13,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -33,7 +33,7 @@ func main() {
 }
 
 // run sets the stage, plays, and clears it.
-func run(ctx context.Context, screen *screen) (err error) {
+func run(ctx context.Context, screen *screen) error {
 	length, err := seconds(os.Getenv("DEMO_SECONDS"))
 	if err != nil {
 		return err
@@ -43,18 +43,25 @@ func run(ctx context.Context, screen *screen) (err error) {
 		return fmt.Errorf("make a work folder: %w", err)
 	}
 	screen.title("Setting the stage (the first time it fetches a database, which takes a minute)")
+	if err := perform(ctx, screen, dir, length); err != nil {
+		return fmt.Errorf("%w\n   what it left is in %s", err, dir)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		return fmt.Errorf("remove the work folder: %w", err)
+	}
+	return nil
+}
+
+// perform starts the servers, plays, and stops them.
+func perform(ctx context.Context, screen *screen, dir string, length time.Duration) error {
 	st, err := startStack(ctx, dir, screen.say)
 	if err != nil {
-		return errors.Join(err, os.RemoveAll(dir))
+		return err
 	}
 	defer st.close()
 	screen.say("%s", st.what)
 	p := &play{screen: screen, stack: st, ledger: newLedger(), length: length}
-	err = p.run(ctx, dir)
-	if err != nil {
-		return fmt.Errorf("%w\n   what it left is in %s", err, dir)
-	}
-	return os.RemoveAll(dir)
+	return p.run(ctx, dir)
 }
 
 // seconds reads DEMO_SECONDS; 0 means without end.

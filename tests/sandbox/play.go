@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -80,17 +81,25 @@ func (p *play) acts(ctx context.Context, began time.Time) error {
 		}
 	}
 	p.next()
+	var end <-chan time.Time
 	if p.length > 0 {
 		timer := time.NewTimer(time.Until(began.Add(p.length)))
 		defer timer.Stop()
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-		}
-		return nil
+		end = timer.C
 	}
-	<-ctx.Done()
-	return nil
+	for {
+		select {
+		case <-end:
+			return nil
+		case <-ctx.Done():
+			return nil
+		case <-p.connector.done:
+		}
+		p.screen.title("millrace has ended (%v); it is started again, as a supervisor would", p.connector.err)
+		if err := p.connector.start(ctx); err != nil {
+			return err
+		}
+	}
 }
 
 // within bounds a wait.
@@ -116,7 +125,8 @@ func (p *play) widen(ctx context.Context) error {
 		return err
 	}
 	if c := p.ledger.compare(); c.Schemas != 0 || c.Different != 0 {
-		return fmt.Errorf("the events have changed: %d new schemas, %d other than their row", c.Schemas, c.Different)
+		return fmt.Errorf("the events have changed: %d new schemas, %d other than their row, such as\n   %s",
+			c.Schemas, c.Different, strings.Join(p.ledger.problems(5), "\n   "))
 	}
 	p.screen.title("The events have not changed: same schema ids, every payload equals its row")
 	return nil
@@ -162,8 +172,7 @@ const checkpointTopic = "millrace.checkpoints." + connectorName
 // lag shows how far the connector is, with nothing but kcat.
 func (p *play) lag(ctx context.Context) error {
 	p.screen.title("Where it is, and how far behind: kcat on the checkpoint topic")
-	pipeline := "kcat -b " + p.stack.bootstrap + " -C -t " + checkpointTopic + " -o beginning -e -q -X isolation.level=read_committed" +
-		` -f '%k %s\n' | grep '"kind":"commit"' | tail -n 1 | cut -d' ' -f2-`
+	pipeline := p.stack.kcat(checkpointTopic, `%k %s\n`) + ` | grep '"kind":"commit"' | tail -n 1 | cut -d' ' -f2-`
 	p.screen.command(pipeline)
 	out, err := p.stack.shell(ctx, pipeline)
 	if err != nil {
@@ -193,10 +202,10 @@ func (p *play) next() {
 	p.screen.command("export PATH=" + p.stack.bin + ":$PATH")
 	p.screen.command(`mysql shop -e "INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload) ` +
 		`VALUES (uuid(), 'order', '42', 'OrderCancelled', '{\"order_id\": 42, \"reason\": \"customer\"}')"`)
-	p.screen.command(fmt.Sprintf("kill -9 %d; bin/millrace run %s %s", p.connector.cmd.Process.Pid, p.connector.worker(), p.connector.config()))
-	p.screen.command("bin/millrace lag " + p.connector.worker() + " " + p.connector.config())
+	p.screen.command(p.connector.binary + " lag " + p.connector.worker() + " " + p.connector.config())
 	p.screen.command("curl -s " + p.connector.url + "/metrics | grep millrace_")
-	p.screen.command("kcat -b " + p.stack.bootstrap + " -C -t " + topicOf("order") + ` -e -q -f '%t[%p]@%o %k %h\n'`)
+	p.screen.command(p.stack.kcat(topicOf("order"), `%t[%p]@%o %k %h\n`))
+	p.screen.command(fmt.Sprintf("kill -9 %d   # it is started again", p.connector.cmd.Process.Pid))
 	if p.length == 0 {
 		p.screen.say("The shop stays open. Ctrl-C closes it and counts for the last time.")
 	}

@@ -80,8 +80,15 @@ func startStack(ctx context.Context, dir string, tell func(string, ...any)) (*st
 }
 
 // startDatabase takes the MySQL on the PATH, else one that it fetches, else
-// MariaDB.
+// MariaDB, which DATABASE=mariadb asks for at once.
 func startDatabase(ctx context.Context, tell func(string, ...any)) (*services.Database, error) {
+	switch wanted := os.Getenv("DATABASE"); wanted {
+	case "", "mysql":
+	case "mariadb":
+		return services.StartMariaDB(ctx, services.DatabaseOptions{})
+	default:
+		return nil, fmt.Errorf("DATABASE=%s is not known: set mysql or mariadb", wanted)
+	}
 	if program := services.MySQLOnPath(ctx); program != "" {
 		d, err := services.StartMySQL(ctx, services.DatabaseOptions{Program: program})
 		if err == nil {
@@ -207,9 +214,16 @@ func (s *stack) shell(ctx context.Context, line string) ([]byte, error) {
 	return out, nil
 }
 
-// count returns how many committed records kcat reads in a topic, from its
-// beginning to its end.
+// kcat returns the command line that prints the committed records of a topic,
+// from its beginning to its end. The short wait lets it see the end of a topic
+// that is being written: it ends with the first answer that holds nothing.
+func (s *stack) kcat(topic, format string) string {
+	return "kcat -b " + s.bootstrap + " -C -t " + topic + " -o beginning -e -q -X isolation.level=read_committed" +
+		" -X fetch.wait.max.ms=10 -f '" + format + "'"
+}
+
+// count returns how many committed records kcat reads in a topic.
 func (s *stack) count(ctx context.Context, topic string) (int, error) {
-	out, err := s.shell(ctx, "kcat -b "+s.bootstrap+" -C -t "+topic+` -o beginning -e -q -X isolation.level=read_committed -f '%k\n'`)
+	out, err := s.shell(ctx, s.kcat(topic, `%k\n`))
 	return bytes.Count(out, []byte("\n")), err
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -69,17 +70,24 @@ type DatabaseOptions struct {
 // Addr returns host:port.
 func (d *Database) Addr() string { return net.JoinHostPort(d.Host, strconv.Itoa(d.Port)) }
 
+// collation is what connections ask for: without it a server whose default is
+// another character set would take our UTF-8 for that one.
+const collation = "utf8mb4_general_ci"
+
 // DSN returns the address of a database for database/sql with the driver name
 // "mysql", as the administrator. An empty name selects no database.
 func (d *Database) DSN(name string) string {
-	return fmt.Sprintf("%s:%s@%s/%s", d.User, d.Password, d.Addr(), name)
+	return d.account() + "/" + name + "?collation=" + collation
 }
+
+// account returns user:password@host:port.
+func (d *Database) account() string { return fmt.Sprintf("%s:%s@%s", d.User, d.Password, d.Addr()) }
 
 // Open returns a pool of connections to a database as the administrator. It
 // goes through the Unix socket where there is one, so it also works on servers
 // that require TLS.
 func (d *Database) Open(name string) *sql.DB {
-	at := driver.Connector{Addr: d.Addr(), User: d.User, Password: d.Password, DB: name}
+	at := driver.Connector{Addr: d.Addr(), User: d.User, Password: d.Password, DB: name, Params: url.Values{"collation": {collation}}}
 	if d.Socket != "" {
 		at.Addr = d.Socket
 	}

@@ -32,7 +32,9 @@ func StartMariaDB(ctx context.Context, o DatabaseOptions) (*Database, error) {
 		})
 		words := func() ([]string, error) {
 			argv, err := mariadbd(root)
-			return append(argv, "--server-id="+strconv.Itoa(d.Port), "--gtid-strict-mode=ON"), err
+			// The character set is that of Debian's own configuration file.
+			return append(argv, "--server-id="+strconv.Itoa(d.Port), "--gtid-strict-mode=ON",
+				"--character-set-server=utf8mb4", "--collation-server=utf8mb4_general_ci"), err
 		}
 		return template, words, err
 	})

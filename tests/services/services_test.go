@@ -48,6 +48,27 @@ func TestDatabasesHaveTheSettingsThatCaptureNeeds(t *testing.T) {
 	}
 }
 
+func TestConnectionsSpeakUTF8(t *testing.T) {
+	for name, d := range map[string]*services.Database{
+		"mysql": services.MySQL(t), "mariadb": services.MariaDB(t),
+		"latin1": services.OwnMariaDB(t, services.DatabaseOptions{Args: []string{"--character-set-server=latin1", "--collation-server=latin1_swedish_ci"}}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, db := services.FreshDatabase(t, d)
+			if _, err := db.ExecContext(t.Context(), "CREATE TABLE t (v varchar(20) CHARACTER SET utf8mb4)"); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := db.ExecContext(t.Context(), "INSERT INTO t VALUES (?)", "é☕😀"); err != nil {
+				t.Fatal(err)
+			}
+			var hex string
+			if err := db.QueryRowContext(t.Context(), "SELECT hex(v) FROM t").Scan(&hex); err != nil || hex != "C3A9E29895F09F9880" {
+				t.Errorf("the server holds %s, %v", hex, err)
+			}
+		})
+	}
+}
+
 func TestConnectorAccountCanReadTheLog(t *testing.T) {
 	for name, d := range sharedDatabases(t) {
 		t.Run(name, func(t *testing.T) {

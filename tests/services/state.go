@@ -51,19 +51,16 @@ func StartSet(ctx context.Context) (*Set, error) {
 func (s *Set) Environment() map[string]string {
 	out := map[string]string{}
 	if s.MySQL != nil {
-		out[EnvMySQL] = s.MySQL.DSN("")
+		out[EnvMySQL] = s.MySQL.account()
 	}
 	if s.MariaDB != nil {
-		out[EnvMariaDB] = s.MariaDB.DSN("")
+		out[EnvMariaDB] = s.MariaDB.account()
 	}
 	if s.Kafka != nil {
 		out[EnvKafka] = s.Kafka.Bootstrap
 	}
 	if s.Registry != nil {
 		out[EnvRegistry] = s.Registry.URL
-	}
-	for variable, address := range out {
-		out[variable] = strings.TrimSuffix(address, "/")
 	}
 	return out
 }
