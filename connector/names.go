@@ -44,11 +44,11 @@ var renamed = []config.Rename{
 	{Old: "transforms.*.debezium.op.invalid.behavior", New: "transforms.*.table.op.invalid.behavior"},
 
 	// Connect before 3.0.
-	{Old: "rest.port", New: "listeners", Convert: func(port string) (string, bool) { return "http://0.0.0.0:" + port, port != "" }},
+	{Old: "rest.port", New: "listeners", Convert: func(port string) (string, bool) { return "http://0.0.0.0:" + port, port != "" }, Why: "a port"},
 
 	// MySQL's and MariaDB's JDBC drivers, which Debezium hands what it doesn't
 	// know under database.
-	{Old: "database.sslMode", New: "database.ssl.mode", Convert: func(v string) (string, bool) { return strings.ToLower(v), v != "" }},
+	{Old: "database.sslMode", New: "database.ssl.mode", Convert: func(v string) (string, bool) { return strings.ToLower(v), v != "" }, Why: "a mode"},
 	{Old: "database.trustCertificateKeyStoreUrl", New: "database.ssl.truststore", Convert: fileURL, Why: "a file: URL or a path"},
 	{Old: "database.trustCertificateKeyStorePassword", New: "database.ssl.truststore.password"},
 	{Old: "database.clientCertificateKeyStoreUrl", New: "database.ssl.keystore", Convert: fileURL, Why: "a file: URL or a path"},
@@ -141,6 +141,19 @@ var jdbcDriver = []string{
 	"database.useUnicode", "database.yearIsDateType", "database.zeroDateTimeBehavior", "database.connection.timezone",
 }
 
+// shapeNames are Debezium's settings of values and columns, which are taken, or
+// refused by name, with a transform that makes records.
+var shapeNames = []string{
+	"bigint.unsigned.handling.mode", "binary.handling.mode", "column.exclude.list", "column.include.list", "column.mask.*",
+	"column.propagate.source.type", "column.truncate.*", "converters", "datatype.propagate.source.type", "decimal.handling.mode",
+	"extended.headers.enabled", "field.name.adjustment.mode", "include.schema.comments", "message.key.columns", "post.processors*",
+	"provide.transaction.metadata", "schema.name.adjustment.mode", "skip.messages.without.change", "skipped.operations",
+	"time.precision.mode", "tombstones.on.delete", "predicates", "millrace.schemas.path", "millrace.schemas.namespace",
+	"millrace.schemas.envelope.compatibility", "millrace.headers.id", "millrace.headers.sequence", "millrace.aggregates",
+	"millrace.trace.traceparent.column", "millrace.trace.tracestate.column", "millrace.registry.retries",
+	"millrace.registry.timeout.ms", "millrace.registry.retry.backoff.ms", "millrace.registry.retry.backoff.max.ms",
+}
+
 // securityNames are those of Kafka's clients, which are taken when
 // security.protocol asks for them.
 // https://kafka.apache.org/documentation/#producerconfigs
@@ -171,7 +184,7 @@ var converterNames = []string{
 
 // listIneffective returns all those names with their prefixes.
 func listIneffective() []string {
-	list := []string{"config.providers*", "millrace.config.unknown"}
+	list := append([]string{"config.providers*", "millrace.config.unknown"}, shapeNames...)
 	for _, group := range withoutEffect {
 		list = append(list, group.names...)
 	}
