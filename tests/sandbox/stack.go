@@ -194,7 +194,7 @@ func (s *stack) tools(ctx context.Context, dir string) error {
 		return err
 	}
 	for name, words := range map[string][]string{"kcat": {kcat}, "mysql": client} {
-		text := "#!/bin/sh\nexec '" + strings.Join(words, "' '") + "' \"$@\"\n"
+		text := "#!/bin/sh\nMYSQL_PWD='" + s.database.Password + "' exec '" + strings.Join(words, "' '") + "' \"$@\"\n"
 		if err := os.WriteFile(filepath.Join(s.bin, name), []byte(text), 0o700); err != nil {
 			return fmt.Errorf("write a tool: %w", err)
 		}

@@ -108,7 +108,7 @@ func initMySQL(ctx context.Context, argv []string, dir string) error {
 }
 
 // SQLClient returns the words that run a server's own command line client as
-// its administrator. They are good for a shell.
+// its administrator, who gives the password in the variable MYSQL_PWD.
 func SQLClient(ctx context.Context, d *Database) ([]string, error) {
 	name, install, private := "mysql", MySQLPrefix, []string{"mysql/private"}
 	if d.Flavor == FlavorMariaDB {
@@ -125,5 +125,5 @@ func SQLClient(ctx context.Context, d *Database) ([]string, error) {
 		}
 		argv = append(argv, "--no-defaults", "--character-sets-dir="+filepath.Join(root, "usr/share/mysql/charsets"))
 	}
-	return append(argv, "--user="+d.User, "--password="+d.Password, "--host="+d.Host, "--port="+strconv.Itoa(d.Port)), nil
+	return append(argv, "--user="+d.User, "--host="+d.Host, "--port="+strconv.Itoa(d.Port)), nil
 }
