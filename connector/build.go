@@ -45,7 +45,7 @@ func (t *task) open(log *slog.Logger) *running {
 		OnState: func(pipeline.State) { r.status.Changed() },
 	}, source, records, sink)
 	report = func(s pipeline.State, text string) {
-		log.Debug(text)
+		log.Debug("task", "text", text)
 		r.pipeline.SetState(s)
 	}
 	r.status = kafka.NewStatusWriter(t.sink, 0, func() kafka.StatusSnapshot {

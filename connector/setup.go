@@ -180,6 +180,6 @@ func (s *setup) readListeners(view *config.View) {
 // tell logs the warnings.
 func (s *setup) tell(log *slog.Logger) {
 	for _, w := range s.warnings {
-		log.Warn("configuration: " + w.String())
+		log.Warn("configuration", "at", w.String())
 	}
 }
