@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -51,6 +52,17 @@ func TestParity(t *testing.T) {
 	}
 	binary := build(t)
 	cluster := services.OwnKafka(t, services.KafkaOptions{})
+	// The cases name their databases and topics, so they share a server with
+	// nobody, unless its address was given for the purpose.
+	mysql, mariaDB := services.MySQL, services.MariaDB
+	if os.Getenv(services.EnvMySQL) == "" {
+		own := services.OwnMySQL(t, services.DatabaseOptions{})
+		mysql = func(testing.TB) *services.Database { return own }
+	}
+	if os.Getenv(services.EnvMariaDB) == "" {
+		own := services.OwnMariaDB(t, services.DatabaseOptions{})
+		mariaDB = func(testing.TB) *services.Database { return own }
+	}
 	for _, file := range folders {
 		c, err := LoadCase(filepath.Dir(file))
 		if err != nil {
@@ -58,8 +70,8 @@ func TestParity(t *testing.T) {
 		}
 		t.Run(c.Name, func(t *testing.T) {
 			r := &runner{Case: c, binary: binary, cluster: cluster, masked: masks.Headers, admin: kadm.NewClient(cluster.Client(t))}
-			if r.db = services.MySQL; c.MariaDB() {
-				r.db = services.MariaDB
+			if r.db = mysql; c.MariaDB() {
+				r.db = mariaDB
 			}
 			r.run(t)
 		})
@@ -102,13 +114,13 @@ func (r *runner) run(t *testing.T) {
 		t.Fatal(err)
 	}
 	execute(ctx, t, conn, r.Setup)
-	stop := r.start(ctx, t, db)
+	ctx, stop := r.start(ctx, t, db)
 	r.await(ctx, t, func(checkpoint) bool { return true }, "streams")
 	execute(ctx, t, conn, r.Input)
 	end := position(ctx, t, conn, r.MariaDB())
 	r.await(ctx, t, func(c checkpoint) bool { return c.reached(end) }, fmt.Sprintf("has read to %s:%d", end.File, end.Pos))
 	stop()
-	r.compare(t, r.consume(ctx, t))
+	r.compare(t, r.consume(t.Context(), t))
 	for _, line := range r.Log {
 		level, text, _ := strings.Cut(line, " ")
 		_, text, _ = strings.Cut(text, ": ")
@@ -165,39 +177,40 @@ func execute(ctx context.Context, t *testing.T, conn *sql.Conn, statements []str
 	}
 }
 
-// start runs millrace with the case's two files and returns a function that
-// stops it and asserts that it drained.
-func (r *runner) start(ctx context.Context, t *testing.T, db *services.Database) (stop func()) {
+// start runs millrace with the case's two files. It returns a context that
+// ends when the program does, and a function that stops the program and
+// asserts that it drained.
+func (r *runner) start(ctx context.Context, t *testing.T, db *services.Database) (running context.Context, stop func()) {
 	t.Helper()
 	worker, connector := r.files(t, db)
+	running, ended := context.WithCancelCause(ctx)
 	cmd := exec.Command(r.binary, "run", worker, connector)
 	cmd.Stdout, cmd.Stderr = &r.log, &r.log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	go func() { ended(fmt.Errorf("millrace has ended: %w", errors.Join(errDrained, cmd.Wait()))) }()
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill() // ended already, unless the test failed
 		if t.Failed() {
 			t.Logf("log of millrace:\n%s", r.log.String())
 		}
 	})
-	return func() {
+	return running, func() {
 		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 			t.Fatalf("millrace has ended before it was stopped: %v", err)
 		}
-		select {
-		case err := <-ended:
-			if err != nil {
-				t.Fatalf("millrace ended with %v", err)
-			}
-		case <-ctx.Done():
-			t.Fatal("millrace does not end after SIGTERM")
+		<-running.Done()
+		var failed *exec.ExitError
+		if err := context.Cause(running); !errors.Is(err, errDrained) || errors.As(err, &failed) {
+			t.Fatalf("after SIGTERM: %v", err)
 		}
 	}
 }
+
+// errDrained is the end of the program, whatever its exit code.
+var errDrained = errors.New("exit")
 
 // files writes the case's configuration with this machine's addresses. What is
 // added is what a worker of Kafka Connect has outside the recorded settings.
@@ -219,6 +232,8 @@ func (r *runner) files(t *testing.T, db *services.Database) (worker, connector s
 	}
 	config["database.hostname"], config["database.port"] = db.Host, strconv.Itoa(db.Port)
 	config["database.user"], config["database.password"] = services.ConnectorUser, services.ConnectorPassword
+	// A server id of this run's own: the recorded one may be in use.
+	config["database.server.id"] = strconv.Itoa(100_000 + rand.IntN(1_000_000))
 	config["schema.history.internal.kafka.bootstrap.servers"] = r.cluster.Bootstrap
 	text, err := json.Marshal(map[string]any{"name": r.Name, "config": config})
 	if err != nil {
@@ -307,7 +322,7 @@ func (r *runner) await(ctx context.Context, t *testing.T, ok func(checkpoint) bo
 			}
 		}
 	}
-	t.Fatalf("no checkpoint says that the connector %s:\n%s", what, r.log.String())
+	t.Fatalf("no checkpoint says that the connector %s: %v", what, context.Cause(ctx))
 }
 
 // consume reads all topics that are not Millrace's own, to their ends.
