@@ -17,7 +17,7 @@ import (
 	"millrace/connector/pipeline"
 )
 
-var updateCharsets = flag.Bool("update", false, "write the tables of the double-byte character sets as the MySQL server maps them")
+var update = flag.Bool("update", false, "write what the servers give into the test data")
 
 // TestCharsets asks a server for the character of every code of one, two and,
 // where there are such, three bytes in each of its character sets, and for a
@@ -129,7 +129,7 @@ func (l *live) charset(name string) {
 			want[string(raw)] = ""
 		}
 	}
-	if *updateCharsets && l.flavor == pipeline.MySQL && multiByte[name] != nil {
+	if *update && l.flavor == pipeline.MySQL && multiByte[name] != nil {
 		l.write(name, want)
 		return
 	}

@@ -1,8 +1,8 @@
 package binlog
 
 import (
+	"errors"
 	"fmt"
-	"math/bits"
 
 	"millrace/connector/pipeline"
 )
@@ -160,10 +160,13 @@ func (d *decoder) images(kind rowKind, r *reader, buf *rowBuffer) error {
 			return err
 		}
 	}
+	if len(data) > 0 && first.n == 0 && second.n == 0 && !kind.partial {
+		return fmt.Errorf("%d bytes of rows without columns", len(data))
+	}
 	for len(data) > 0 {
 		row := pipeline.Row{Table: d.last.table, Op: kind.op}
 		var err error
-		image, rest, err := first.read(data)
+		image, rest, err := first.read(nil, data)
 		if err != nil {
 			return err
 		}
@@ -175,7 +178,7 @@ func (d *decoder) images(kind rowKind, r *reader, buf *rowBuffer) error {
 			row.Before = image
 		default:
 			row.Before = image
-			if row.After, data, err = second.read(data); err != nil {
+			if row.After, data, err = second.read(image, data); err != nil {
 				return err
 			}
 		}
@@ -190,8 +193,11 @@ type imageReader struct {
 	buf     *rowBuffer
 	present []byte
 	// n is the number of columns present.
-	n       int
+	n int
+	// partial: the images come behind binlog_row_value_options.
 	partial bool
+	// diffs tells which JSON columns of the image hold a difference.
+	diffs []byte
 }
 
 func (r *imageReader) count() {
@@ -206,11 +212,11 @@ func (r *imageReader) count() {
 func bit(set []byte, i int) bool { return set[i>>3]&(1<<(i&7)) != 0 }
 
 // read reads one row image and returns its values, which stand in the buffer,
-// and what follows.
-func (r *imageReader) read(data []byte) ([]pipeline.Value, []byte, error) {
+// and what follows. An after image comes with its before image.
+func (r *imageReader) read(before []pipeline.Value, data []byte) ([]pipeline.Value, []byte, error) {
 	if r.partial {
 		var err error
-		if data, err = r.skipPartial(data); err != nil {
+		if data, err = r.options(data); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -221,8 +227,13 @@ func (r *imageReader) read(data []byte) ([]pipeline.Value, []byte, error) {
 	nulls := data[:size]
 	data = data[size:]
 	from := len(r.buf.values)
-	next := 0
+	next, json := 0, 0
 	for i := range r.shape.wire {
+		diff := false
+		if r.diffs != nil && r.shape.wire[i].typ == wireJSON {
+			diff = bit(r.diffs, json)
+			json++
+		}
 		if !bit(r.present, i) {
 			r.buf.values = append(r.buf.values, pipeline.Value{})
 			continue
@@ -233,7 +244,14 @@ func (r *imageReader) read(data []byte) ([]pipeline.Value, []byte, error) {
 			r.buf.values = append(r.buf.values, pipeline.Value{Kind: pipeline.KindNull})
 			continue
 		}
-		v, n, err := r.buf.value(&r.shape.wire[i], &r.shape.table.Columns[i], data)
+		var v pipeline.Value
+		var n int
+		var err error
+		if diff {
+			v, n, err = r.difference(i, before, data)
+		} else {
+			v, n, err = r.buf.value(&r.shape.wire[i], &r.shape.table.Columns[i], data)
+		}
 		if err != nil {
 			return nil, nil, columnError(r.shape.table, i, err)
 		}
@@ -244,29 +262,43 @@ func (r *imageReader) read(data []byte) ([]pipeline.Value, []byte, error) {
 	return r.buf.values[from:to:to], data, nil
 }
 
-// skipPartial reads what stands before an after image when binlog_row_value_options
-// is PARTIAL_JSON, and refuses differences.
-func (r *imageReader) skipPartial(data []byte) ([]byte, error) {
+// options reads what stands before an after image when binlog_row_value_options
+// is PARTIAL_JSON: the option, and a bit for each JSON column of the table.
+func (r *imageReader) options(data []byte) ([]byte, error) {
 	in := &reader{data: data}
-	if in.packed()&1 == 0 {
-		return in.data, in.err
-	}
-	for _, b := range in.bytes((r.shape.jsons + 7) / 8) {
-		if bits.OnesCount8(b) > 0 {
-			return nil, &pipeline.Refusal{
-				Exit: pipeline.ExitRefused, Rule: "binlog_row_value_options", Where: r.shape.table.String(),
-				What: "the log holds only the difference of a JSON column, from which the value cannot be told",
-				Fix:  "SET GLOBAL binlog_row_value_options = ''; and the same in sessions that set it",
-			}
-		}
+	r.diffs = nil
+	if in.packed()&1 != 0 {
+		r.diffs = in.bytes((r.shape.jsons + 7) / 8)
 	}
 	return in.data, in.err
+}
+
+// difference reads a JSON column of which the image holds the difference to
+// the before image. Without any difference the value is that of before; others
+// are refused.
+func (r *imageReader) difference(i int, before []pipeline.Value, data []byte) (pipeline.Value, int, error) {
+	v, n, err := r.buf.value(&r.shape.wire[i], &r.shape.table.Columns[i], data)
+	switch {
+	case err != nil:
+		return v, n, err
+	case len(v.Bytes) == 0 && i < len(before):
+		return before[i], n, nil
+	}
+	return v, n, &pipeline.Refusal{
+		Exit: pipeline.ExitRefused, Rule: "binlog_row_value_options", Where: r.shape.table.String() + "." + r.shape.table.Columns[i].Name,
+		What: "the log holds only the difference of a JSON document, not the document",
+		Fix:  "SET GLOBAL binlog_row_value_options = ''; and the same in sessions that set it",
+	}
 }
 
 // columnError says in which column err happened. A value that cannot be is bad
 // data; everything else is a damaged event.
 func columnError(t *pipeline.Table, i int, err error) error {
 	c := &t.Columns[i]
+	var refusal *pipeline.Refusal
+	if errors.As(err, &refusal) {
+		return err
+	}
 	if err == errBadText { //nolint:errorlint // never wrapped
 		return &pipeline.Refusal{
 			Exit: pipeline.ExitBadData, Rule: "character-set", Where: t.String() + "." + c.Name,

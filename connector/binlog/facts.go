@@ -3,6 +3,7 @@ package binlog
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"millrace/connector/pipeline"
@@ -22,7 +23,7 @@ func (f *Facts) columns(ctx context.Context, schema, table string) ([]map[string
 		return nil, err
 	}
 	defer s.close()
-	rows, err := s.query(ctx, fmt.Sprintf("SELECT column_name AS name, data_type AS type, column_type AS full_type, column_default AS value, column_default IS NULL AS none, extra AS extra "+
+	rows, err := s.query(ctx, fmt.Sprintf("SELECT column_name AS name, data_type AS type, column_type AS full_type, column_default AS value, column_default IS NULL AS none, extra AS extra, COALESCE(datetime_precision, 0) AS fraction "+
 		"FROM information_schema.columns WHERE table_schema = %s AND table_name = %s ORDER BY ordinal_position", quoteText(schema), quoteText(table)))
 	if err != nil {
 		return nil, fmt.Errorf("read columns of %s.%s: %w", schema, table, err)
@@ -67,8 +68,10 @@ func mariaLiteral(value string) (string, bool) {
 	return value, !strings.ContainsAny(value, "()")
 }
 
-// Declared returns the columns that the log does not describe: UUID, INET4 and
-// INET6 of MariaDB, by name. On MySQL there are none.
+// Declared returns the columns of MariaDB that the log does not describe, by
+// name: UUID, INET4 and INET6, and the fraction digits of temporal columns,
+// which the log does not tell of those in the old format. On MySQL there are
+// none.
 func (f *Facts) Declared(schema, table string) []pipeline.Column {
 	if f.opts.Flavor != pipeline.MariaDB {
 		return nil
@@ -80,11 +83,16 @@ func (f *Facts) Declared(schema, table string) []pipeline.Column {
 		f.log.Warn("columns are not known, so that UUID and INET columns are taken as bytes", "table", schema+"."+table, "err", err)
 		return nil
 	}
-	types := map[string]pipeline.ColumnType{"uuid": pipeline.TypeUUID, "inet4": pipeline.TypeInet4, "inet6": pipeline.TypeInet6}
+	types := map[string]pipeline.ColumnType{"uuid": pipeline.TypeUUID, "inet4": pipeline.TypeInet4, "inet6": pipeline.TypeInet6,
+		"time": pipeline.TypeTime, "datetime": pipeline.TypeDateTime, "timestamp": pipeline.TypeTimestamp}
 	var columns []pipeline.Column
 	for _, row := range rows {
 		if t, ok := types[strings.ToLower(row["type"])]; ok {
-			columns = append(columns, pipeline.Column{Name: row["name"], Type: t, Unsigned: strings.Contains(row["full_type"], "unsigned")})
+			fraction, err := strconv.Atoi(row["fraction"])
+			if err != nil {
+				fraction = 0
+			}
+			columns = append(columns, pipeline.Column{Name: row["name"], Type: t, Unsigned: strings.Contains(row["full_type"], "unsigned"), Fraction: fraction})
 		}
 	}
 	return columns

@@ -3,7 +3,6 @@ package binlog
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"time"
 
 	"millrace/connector/binlog/bjson"
@@ -29,6 +28,9 @@ func (b *rowBuffer) value(w *wireColumn, c *pipeline.Column, data []byte) (pipel
 	case wireYear, wireBit, wireEnum, wireSet:
 		return b.small(w, c, data)
 	case wireDate, wireNewDate, wireTime, wireDateTime, wireTimestamp:
+		if w.meta > 0 {
+			return hires(w.typ, int(w.meta), data)
+		}
 		return oldTemporal(w.typ, data)
 	case wireTimestamp2, wireDateTime2, wireTime2:
 		return temporal(w.typ, int(w.meta), data)
@@ -242,9 +244,9 @@ func (b *rowBuffer) inet(typ pipeline.ColumnType, raw []byte) (pipeline.Value, e
 	at := len(b.text)
 	switch typ {
 	case pipeline.TypeInet4:
-		b.text = netip.AddrFrom4([4]byte(full[:4])).AppendTo(b.text)
+		b.text = appendInet4(b.text, full[:4])
 	case pipeline.TypeInet6:
-		b.text = netip.AddrFrom16(full).AppendTo(b.text)
+		b.text = appendInet6(b.text, full)
 	default:
 		b.text = appendUUID(b.text, full)
 	}

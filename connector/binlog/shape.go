@@ -31,8 +31,10 @@ func (o *optional) finish() {
 		case w.typ == wireSet && sets < len(o.sets):
 			o.label(c, o.sets[sets])
 			sets++
-		case o.isCharacter(w.typ) && w.typ != wireGeometry:
+		case o.isCharacter(w.typ) && w.typ != wireGeometry && w.typ != wireVector:
 			o.character(c, w)
+		case w.typ == wireTime, w.typ == wireDateTime, w.typ == wireTimestamp:
+			o.oldTemporal(c, w, declaredFor(declared, c.Name))
 		}
 		if isNumeric(w.typ) && !o.signed && w.typ != wireYear && declaredFor(declared, c.Name) == nil {
 			o.problem(c, "is a number, and the log does not say whether it is unsigned", rowMetadataFix)
@@ -86,6 +88,20 @@ func (o *optional) problem(c *pipeline.Column, what, fix string) {
 	o.shape.problem = &pipeline.Refusal{
 		Exit: pipeline.ExitRefused, Rule: "table-map", What: "the column " + what,
 		Where: o.table.String() + "." + c.Name, Fix: fix,
+	}
+}
+
+// oldTemporal settles the fraction of a type in the format before MySQL 5.6.4.
+// MySQL's has none; that of MariaDB (mysql56_temporal_format=OFF) has one that
+// the log does not tell, and that decides how many bytes a value takes.
+func (o *optional) oldTemporal(c *pipeline.Column, w *wireColumn, d *pipeline.Column) {
+	switch {
+	case o.opts.flavor != pipeline.MariaDB:
+	case d == nil || d.Fraction > 6:
+		o.problem(c, "is kept in MariaDB's old temporal format, and the log does not tell how many fraction digits it has",
+			"SET GLOBAL mysql56_temporal_format = ON; ALTER TABLE "+o.table.String()+" FORCE; or grant SELECT on the table, so that its definition can be read")
+	default:
+		c.Fraction, w.meta = d.Fraction, uint16(d.Fraction) //nolint:gosec // at most 6
 	}
 }
 

@@ -308,6 +308,8 @@ func (o *optional) isCharacter(typ byte) bool {
 		return true
 	case wireGeometry:
 		return o.opts.flavor == pipeline.MariaDB
+	case wireVector:
+		return o.opts.flavor == pipeline.MySQL
 	}
 	return false
 }
