@@ -149,7 +149,7 @@ func (r *runner) clean(ctx context.Context, t *testing.T, db *services.Database)
 			t.Fatal(err)
 		}
 	}
-	client := r.cluster.Client(t)
+	client := r.cluster.Client(t, kgo.MetadataMinAge(50*time.Millisecond)) // a deletion is to be seen at once
 	defer client.Close()
 	admin := kadm.NewClient(client)
 	topics, err := admin.ListTopics(ctx)
