@@ -82,10 +82,10 @@ type assembler struct {
 
 	group   group
 	payload payloadReader
-	// inPayload holds while the events of a compressed group are read, from
-	// payloadBody.
-	inPayload   bool
-	payloadBody []byte
+	// inPayload holds while the events of a compressed group are read;
+	// payloadStart reads them from the first one on.
+	inPayload    bool
+	payloadStart payloadReader
 	warned      bool // of statements that change rows of other tables
 }
 
@@ -205,6 +205,7 @@ func (a *assembler) dispatch(h eventHeader, body []byte) (step, error) {
 			Fix:  "compare the tables with the topics, then move the checkpoint behind the incident with millrace checkpoint set",
 		}
 	case isHarmless(kind), h.flags&flagIgnorable != 0:
+		a.passBy()
 		return stepMore, nil
 	default:
 		return stepMore, &pipeline.Refusal{
@@ -212,6 +213,13 @@ func (a *assembler) dispatch(h eventHeader, body []byte) (step, error) {
 			What: fmt.Sprintf("the log holds an event of type %d, which this version does not know", kind),
 			Fix:  "use a version of Millrace that supports this server's version",
 		}
+	}
+}
+
+// passBy moves the boundary over an event between two groups.
+func (a *assembler) passBy() {
+	if !a.group.open && a.file == a.endFile && a.pos > a.endPos {
+		a.endPos, a.moved = a.pos, true
 	}
 }
 
@@ -307,9 +315,6 @@ func (a *assembler) rows(kind byte, body []byte) (step, error) {
 		return stepMore, errors.New("row event outside of a transaction")
 	}
 	before := a.buf.mark()
-	if a.inPayload {
-		body = a.buf.keep(body)
-	}
 	if err := a.dec.rows(kind, body, &a.buf.rowBuffer); err != nil {
 		a.buf.truncate(before)
 		return stepMore, a.tolerate(err)
@@ -324,9 +329,7 @@ func (a *assembler) rows(kind byte, body []byte) (step, error) {
 		a.buf.truncate(before)
 		return stepMore, nil
 	}
-	if !a.inPayload {
-		a.buf.packets += len(body)
-	}
+	a.buf.packets += len(body)
 	for i := before.rows; i < len(a.buf.rows); i++ {
 		row := &a.buf.rows[i]
 		row.Tx = len(a.buf.txs)
@@ -337,13 +340,6 @@ func (a *assembler) rows(kind byte, body []byte) (step, error) {
 		g.ends = append(g.ends, len(a.buf.rows))
 	}
 	return a.full()
-}
-
-// keep copies the body of an event whose memory will be used again.
-func (b *segmentBuffer) keep(body []byte) []byte {
-	at := len(b.text)
-	b.text = append(b.text, body...)
-	return b.text[at:len(b.text):len(b.text)]
 }
 
 // full decides whether the buffer takes more of the open group.
@@ -359,7 +355,7 @@ func (a *assembler) full() (step, error) {
 	case len(a.buf.rows)-g.mark.rows <= a.limits.maxRows && a.buf.size(g.mark) <= a.limits.maxBytes:
 		return stepMore, nil
 	case a.inPayload:
-		p, err := proveInside(a.payloadBody, a.limits.payload, a.captured)
+		p, err := proveInside(a.payloadStart, a.captured)
 		if err != nil {
 			return stepMore, err
 		}
@@ -375,7 +371,7 @@ func (a *assembler) compressed(body []byte) (step, error) {
 	if err := a.payload.open(body, a.limits.payload); err != nil {
 		return stepMore, fmt.Errorf("open compressed transaction: %w", err)
 	}
-	a.inPayload, a.payloadBody = true, body
+	a.inPayload, a.payloadStart = true, a.payload
 	return a.drain()
 }
 
@@ -468,7 +464,7 @@ func (a *assembler) queryEvent(kind byte, body []byte) (step, error) {
 		return stepMore, err
 	}
 	if kind == evMariaQueryCompressed {
-		if q.text, err = mysql.DecompressMariadbData(q.text); err != nil {
+		if q.text, err = a.dec.inflate.rows(q.text); err != nil {
 			return stepMore, fmt.Errorf("inflate statement: %w", err)
 		}
 	}

@@ -134,7 +134,7 @@ func ReadOptions(s pipeline.Settings, flavor pipeline.Flavor) Options {
 		BufferBytes:     int(pipeline.Int(s, "millrace.buffer.max.bytes", 32<<20, 64<<10, 4<<30)),
 		BufferRows:      int(pipeline.Int(s, "millrace.buffer.max.rows", 100_000, 1, 1<<30)),
 		BatchRows:       int(pipeline.Int(s, "max.batch.size", 2048, 1, 1<<30)),
-		PayloadBytes:    int(pipeline.Int(s, "millrace.payload.max.bytes", 1<<30, 1<<20, 64<<30)),
+		PayloadBytes:    int(pipeline.Int(s, "millrace.payload.max.bytes", 256<<20, 1<<20, 64<<30)),
 	}
 	if o.ServerID == 0 {
 		if _, set := s.Lookup("database.server.id"); !set {

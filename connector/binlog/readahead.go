@@ -148,13 +148,9 @@ func (s *scout) rollbackTo(name string) error {
 	return fmt.Errorf("ROLLBACK TO %s: no such savepoint in this transaction", name)
 }
 
-// proveInside reads a compressed group to its end. It holds all of the group
-// behind the GTID event.
-func proveInside(payload []byte, limit int, captured func(schema, table string) bool) (*proof, error) {
-	var r payloadReader
-	if err := r.open(payload, limit); err != nil {
-		return nil, err
-	}
+// proveInside reads a compressed group from its first event to its end. It
+// holds all of the group behind the GTID event.
+func proveInside(r payloadReader, captured func(schema, table string) bool) (*proof, error) {
 	s := newScout(captured)
 	for !s.done {
 		header, body, err := r.next()

@@ -255,7 +255,7 @@ func (c *connector) setAt(ctx context.Context, pos pipeline.Position) (*gtidSet,
 	if err != nil {
 		return nil, fmt.Errorf("look up the GTIDs at %s:%d: %w", pos.File, pos.Pos, err)
 	}
-	if asm.endPos != pos.Pos && pos.Pos > 4 && asm.endPos > 4 {
+	if asm.pos != pos.Pos && pos.Pos > 4 {
 		return nil, &pipeline.Refusal{
 			Exit: pipeline.ExitConfig, Rule: "start-position", Where: fmt.Sprintf("%s:%d", pos.File, pos.Pos),
 			What: "the position is inside of a transaction",
