@@ -18,6 +18,8 @@ const MaxDepth = 100
 var (
 	errTruncated = errors.New("binary JSON is truncated")
 	errDepth     = errors.New("binary JSON is nested too deeply")
+	errShared    = errors.New("binary JSON uses the same bytes for several values")
+	errNumber    = errors.New("binary JSON has a number that JSON does not know")
 )
 
 // Kind is the kind of a JSON value.

@@ -11,75 +11,113 @@ import (
 // length of key, then bytes), UTF-8 kept, numbers exact. It is the text that
 // Debezium streams: doubles as Java prints them or, where Java would print an
 // exponent, as their exact decimal expansion; temporal values with the fraction
-// only if it is not zero; opaque values as base64.
+// only if it is not zero; opaque values as base64. Two values of SQL that
+// Debezium 3.6 prints wrong are printed right: unsigned numbers from 2^31 to
+// 2^32, which it makes negative or leaves out, and negative TIMEs.
+//
+// After an error dst holds a part of the text.
 func AppendText(dst, doc []byte) ([]byte, error) {
 	v, err := Root(doc)
 	if err != nil {
 		return dst, err
 	}
-	return appendValue(dst, v, 0)
+	t := printer{dst: dst, left: len(doc)}
+	err = t.value(v, 0)
+	return t.dst, err
 }
 
-func appendValue(dst []byte, v Value, depth int) ([]byte, error) {
-	if depth > MaxDepth {
-		return dst, errDepth
+// printer prints one document.
+type printer struct {
+	dst []byte
+	// left is how many bytes of the document have not been printed. Members of
+	// a sound document share no bytes, so it bounds what a damaged one, whose
+	// offsets point at the same bytes again and again, can cost.
+	left int
+}
+
+// use counts bytes that a member takes in the document.
+func (t *printer) use(n int) error {
+	if t.left -= n; t.left < 0 {
+		return errShared
 	}
+	return nil
+}
+
+func (t *printer) value(v Value, depth int) error {
+	if depth > MaxDepth {
+		return errDepth
+	}
+	var err error
 	switch v.kind {
 	case Null:
-		return append(dst, "null"...), nil
+		t.dst = append(t.dst, "null"...)
 	case True:
-		return append(dst, "true"...), nil
+		t.dst = append(t.dst, "true"...)
 	case False:
-		return append(dst, "false"...), nil
+		t.dst = append(t.dst, "false"...)
 	case Int:
-		return strconv.AppendInt(dst, v.Int(), 10), nil
+		t.dst = strconv.AppendInt(t.dst, v.Int(), 10)
 	case Uint:
-		return strconv.AppendUint(dst, v.Uint(), 10), nil
+		t.dst = strconv.AppendUint(t.dst, v.Uint(), 10)
 	case Double:
-		return AppendDouble(dst, v.Double()), nil
+		f := v.Double()
+		if math.IsNaN(f) || math.IsInf(f, 0) {
+			return errNumber
+		}
+		t.dst = AppendDouble(t.dst, f)
 	case String:
-		return appendString(dst, v.data), nil
+		err = t.use(len(v.data))
+		if err == nil {
+			t.dst = appendString(t.dst, v.data)
+		}
 	case Object, Array:
-		return appendContainer(dst, v, depth)
+		err = t.container(v, depth)
 	case Decimal:
-		return v.AppendDecimal(dst)
+		t.dst, err = v.AppendDecimal(t.dst)
 	case Date, DateTime, Time:
-		dst = append(dst, '"')
-		dst = v.AppendTemporal(dst)
-		return append(dst, '"'), nil
+		t.dst = append(v.AppendTemporal(append(t.dst, '"')), '"')
 	default:
-		dst = append(dst, '"')
-		dst = base64.StdEncoding.AppendEncode(dst, v.data)
-		return append(dst, '"'), nil
+		err = t.use(len(v.data))
+		if err == nil {
+			t.dst = append(base64.StdEncoding.AppendEncode(append(t.dst, '"'), v.data), '"')
+		}
 	}
+	return err
 }
 
-func appendContainer(dst []byte, v Value, depth int) ([]byte, error) {
+func (t *printer) container(v Value, depth int) error {
 	opening, closing := byte('['), byte(']')
 	if v.kind == Object {
 		opening, closing = '{', '}'
 	}
-	dst = append(dst, opening)
+	t.dst = append(t.dst, opening)
 	for i := range v.n {
+		if err := t.use(1 + v.offsetSize()); err != nil {
+			return err
+		}
 		if i > 0 {
-			dst = append(dst, ',')
+			t.dst = append(t.dst, ',')
 		}
 		if v.kind == Object {
 			key, err := v.Key(i)
-			if err != nil {
-				return dst, err
+			if err == nil {
+				err = t.use(len(key))
 			}
-			dst = append(appendString(dst, key), ':')
+			if err != nil {
+				return err
+			}
+			t.dst = append(appendString(t.dst, key), ':')
 		}
 		member, err := v.At(i)
 		if err != nil {
-			return dst, err
+			return err
 		}
-		if dst, err = appendValue(dst, member, depth+1); err != nil {
-			return dst, err
+		if err = t.value(member, depth+1); err != nil {
+			return err
 		}
 	}
-	return append(dst, closing), nil
+	t.dst = append(t.dst, closing)
+	return nil
 }
 
 // AppendDouble appends f as Java's Double.toString does between 1e-3 and 1e7,
