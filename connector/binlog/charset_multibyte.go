@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/text/encoding/simplifiedchinese"
+	"golang.org/x/text/transform"
 )
 
 // multiByteTables holds the double-byte character sets as a server maps them:
@@ -35,8 +36,9 @@ const (
 type multiByteSet struct {
 	// kana: the bytes A1 to DF are half-width katakana by themselves.
 	kana bool
-	// four: a digit in the second place begins a code of four bytes.
-	four bool
+	// four reads the codes of four bytes, which have a digit in the second
+	// place; nil where there are none. It keeps no state.
+	four transform.Transformer
 	two  []uint16
 	// three maps what follows the byte 8F; nil where there is no such code.
 	three []uint16
@@ -57,7 +59,10 @@ var multiByte = map[string]func() *multiByteSet{
 
 func lazySet(name string) func() *multiByteSet {
 	return sync.OnceValue(func() *multiByteSet {
-		set := &multiByteSet{kana: name == "sjis" || name == "cp932", four: name == "gb18030"}
+		set := &multiByteSet{kana: name == "sjis" || name == "cp932"}
+		if name == "gb18030" {
+			set.four = simplifiedchinese.GB18030.NewDecoder().Transformer
+		}
 		packed, err := multiByteTables.ReadFile("charsets/" + name)
 		if err != nil {
 			panic("character set " + name + " is not built in: " + err.Error())
@@ -99,9 +104,9 @@ func (m *multiByteSet) text(dst, text []byte) ([]byte, bool) {
 		case m.kana && lead >= 0xa1 && lead <= 0xdf:
 			u = 0xff61 + uint16(lead-0xa1)
 			i++
-		case m.four && len(rest) >= 3 && rest[0] >= '0' && rest[0] <= '9':
+		case m.four != nil && len(rest) >= 3 && rest[0] >= '0' && rest[0] <= '9':
 			var ok bool
-			if dst, ok = fourBytes(dst, text[i:i+4]); !ok {
+			if dst, ok = m.fourBytes(dst, text[i:i+4]); !ok {
 				return dst, false
 			}
 			i += 4
@@ -123,13 +128,13 @@ func (m *multiByteSet) text(dst, text []byte) ([]byte, bool) {
 
 // fourBytes appends a code of four bytes of GB18030. The servers keep to the
 // edition of 2000 in the one place where that of 2005 differs.
-func fourBytes(dst, code []byte) ([]byte, bool) {
+func (m *multiByteSet) fourBytes(dst, code []byte) ([]byte, bool) {
 	if string(code) == "\x81\x35\xf4\x37" {
 		return utf8.AppendRune(dst, 0xe7c7), true
 	}
 	at := len(dst)
 	dst = append(dst, 0, 0, 0, 0)
-	n, _, err := simplifiedchinese.GB18030.NewDecoder().Transformer.Transform(dst[at:], code, true)
+	n, _, err := m.four.Transform(dst[at:], code, true)
 	dst = dst[:at+n]
 	return dst, err == nil && n > 0 && string(dst[at:]) != string(utf8.RuneError)
 }

@@ -31,6 +31,8 @@ func (o *optional) finish() {
 		case w.typ == wireSet && sets < len(o.sets):
 			o.label(c, o.sets[sets])
 			sets++
+		case isLabelled(w.typ) && len(c.Labels) == 0:
+			o.problem(c, "is an ENUM or SET, and the log does not carry its labels", rowMetadataFix)
 		case o.isCharacter(w.typ) && w.typ != wireGeometry && w.typ != wireVector:
 			o.character(c, w)
 		case w.typ == wireTime, w.typ == wireDateTime, w.typ == wireTimestamp:
@@ -85,9 +87,15 @@ func (o *optional) problem(c *pipeline.Column, what, fix string) {
 	if o.shape.problem != nil {
 		return
 	}
+	name := c.Name
+	for i := range o.table.Columns {
+		if name == "" && &o.table.Columns[i] == c {
+			name = fmt.Sprintf("column %d", i+1)
+		}
+	}
 	o.shape.problem = &pipeline.Refusal{
 		Exit: pipeline.ExitRefused, Rule: "table-map", What: "the column " + what,
-		Where: o.table.String() + "." + c.Name, Fix: fix,
+		Where: o.table.String() + "." + name, Fix: fix,
 	}
 }
 
