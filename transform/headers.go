@@ -37,24 +37,25 @@ func (t *Transformer) contextHeaders() error {
 }
 
 // allHeaders appends the row's headers in Debezium's order: the old key, the
-// context, id, placements.
-func (r *routerPlan) allHeaders(j *rowJob) ([]pipeline.Header, error) {
+// context, id, placements. The id that it returns beside them is that header's
+// value, by which the record is known when it is read back.
+func (r *routerPlan) allHeaders(j *rowJob) (headers []pipeline.Header, id []byte, err error) {
 	b := j.batch
 	start := len(b.HeaderArena)
 	if j.renamed {
 		value, err := r.oldKeyHeader(j)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		b.HeaderArena = append(b.HeaderArena, pipeline.Header{Key: "__debezium.oldkey", Value: value})
 	}
 	r.addContext(b)
-	value, err := r.appendCell(j, r.idHeader)
-	if err != nil {
-		return nil, err
+	if id, err = r.appendCell(j, r.idHeader); err != nil {
+		return nil, nil, err
 	}
-	b.HeaderArena = append(b.HeaderArena, pipeline.Header{Key: "id", Value: value})
-	return r.addPlaced(j, start)
+	b.HeaderArena = append(b.HeaderArena, pipeline.Header{Key: "id", Value: id})
+	headers, err = r.addPlaced(j, start)
+	return headers, id, err
 }
 
 func (r *routerPlan) oldKeyHeader(j *rowJob) ([]byte, error) {

@@ -228,6 +228,9 @@ func (o *Options) eventRouter(s pipeline.Settings) {
 
 func (o *Options) envelope(s pipeline.Settings) {
 	o.IDHeader = pipeline.Bool(s, "millrace.headers.id", true)
+	if !o.IDHeader {
+		o.withoutIDHeader(s)
+	}
 	o.Key = readConverter(s, keyConverter, classString)
 	if o.Key.Kind != ConvertString && o.Key.Kind != ConvertNone {
 		s.Problem(keyConverter, o.Key.Class+" is not supported yet with transforms."+o.Transform+".type="+TypeEnvelope+": the key is text; use "+classString)
@@ -254,6 +257,20 @@ func (o *Options) envelope(s pipeline.Settings) {
 		s.Problem("millrace.trace.tracestate.column", "needs millrace.trace.traceparent.column: a trace state alone says nothing")
 	}
 	sort.Strings(o.Aggregates)
+}
+
+// withoutIDHeader refuses what would leave a record whose id cannot be told
+// when it is read back.
+func (o *Options) withoutIDHeader(s pipeline.Settings) {
+	const key = "millrace.headers.id"
+	if o.Router.Tombstone {
+		s.Problem(key, "false does not go with transforms."+o.Transform+".route.tombstone.on.empty.payload=true: a tombstone has its id in this header alone")
+	}
+	for _, p := range o.Router.Placements {
+		if p.Place == PlaceHeader && p.Alias == "id" {
+			s.Problem(key, "false does not go with the header id that transforms."+o.Transform+".table.fields.additional.placement makes of "+p.Column+": consumers take it for the event's id")
+		}
+	}
 }
 
 // readStrategy takes Confluent's class names, with or without the package.

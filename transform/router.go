@@ -191,12 +191,7 @@ func (r *routerPlan) record(j *rowJob, to *route) error {
 	if rec.Timestamp, err = r.timestamp(j); err != nil {
 		return err
 	}
-	at := len(b.Arena)
-	if b.Arena, err = appendIdentity(b.Arena, image[r.id], &r.table.Columns[r.id]); err != nil {
-		return j.unreadable(r.table.Columns[r.id].Name, err)
-	}
-	rec.ID = b.Arena[at:len(b.Arena):len(b.Arena)]
-	if rec.Headers, err = r.allHeaders(j); err != nil {
+	if rec.Headers, rec.ID, err = r.allHeaders(j); err != nil {
 		return err
 	}
 	if rec.Partition, err = r.partitionOf(j); err != nil {
@@ -212,13 +207,13 @@ func (r *routerPlan) record(j *rowJob, to *route) error {
 	switch {
 	case r.t.opts.Router.Tombstone && r.empty(payload):
 	case r.fields != nil:
-		at = len(b.Arena)
+		at := len(b.Arena)
 		if b.Arena, err = r.fields.append(s, b.Arena, to.prefix, image); err != nil {
 			return j.unreadable(r.t.opts.Router.Payload, err)
 		}
 		rec.Value = b.Arena[at:len(b.Arena):len(b.Arena)]
 	default:
-		at = len(b.Arena)
+		at := len(b.Arena)
 		var null bool
 		if b.Arena, null = r.value.append(s, b.Arena, payload); !null {
 			rec.Value = b.Arena[at:len(b.Arena):len(b.Arena)]

@@ -62,6 +62,15 @@ func TestRouterRecords(t *testing.T) {
 			if got := show(records[0]); got != c.want {
 				t.Errorf("have %s\nwant %s", got, c.want)
 			}
+			for _, h := range records[0].Headers {
+				if h.Key == "id" {
+					// A record is known by this when it is read back.
+					if string(records[0].ID) != string(h.Value) {
+						t.Errorf("id %s, header %s", records[0].ID, h.Value)
+					}
+					break
+				}
+			}
 			if records[0].Partition != -1 || records[0].Timestamp != 0 {
 				t.Errorf("partition %d, timestamp %d", records[0].Partition, records[0].Timestamp)
 			}
