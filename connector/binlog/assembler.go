@@ -86,7 +86,7 @@ type assembler struct {
 	// payloadStart reads them from the first one on.
 	inPayload    bool
 	payloadStart payloadReader
-	warned      bool // of statements that change rows of other tables
+	warned       bool // of statements that change rows of other tables
 }
 
 // newAssembler returns an assembler that continues at from, whose GTID set is
@@ -317,6 +317,9 @@ func (a *assembler) rows(kind byte, body []byte) (step, error) {
 	before := a.buf.mark()
 	if err := a.dec.rows(kind, body, &a.buf.rowBuffer); err != nil {
 		a.buf.truncate(before)
+		if schema, table, captured := a.dec.lastTable(); captured {
+			err = fmt.Errorf("decode rows of %s.%s: %w", schema, table, err)
+		}
 		return stepMore, a.tolerate(err)
 	}
 	if len(a.buf.rows) == before.rows { // not captured
@@ -388,7 +391,7 @@ func (a *assembler) resume() (step, error) {
 func (a *assembler) drain() (step, error) {
 	for a.inPayload {
 		header, body, err := a.payload.next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			a.inPayload = false
 			if a.group.open {
 				return stepMore, errors.New("compressed transaction without end")

@@ -103,7 +103,7 @@ func serve(t *testing.T, auth string, config *tls.Config) int {
 			}
 			go func() {
 				defer func() { _ = conn.Close() }()
-				c, err := mysqlserver.NewCustomizedConn(conn, srv, users, mysqlserver.EmptyHandler{})
+				c, err := srv.NewCustomizedConn(conn, users, mysqlserver.EmptyHandler{})
 				for err == nil {
 					err = c.HandleCommand()
 				}

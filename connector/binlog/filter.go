@@ -191,7 +191,7 @@ func (f TableFilter) String() string {
 // MariaDB's domain-server.
 type SourceFilter struct{ include, exclude patterns }
 
-func readSourceFilter(s pipeline.Settings, flavor pipeline.Flavor) SourceFilter {
+func readSourceFilter(s pipeline.Settings) SourceFilter {
 	f := SourceFilter{
 		include: readPatterns(s, "gtid.source.includes"),
 		exclude: readPatterns(s, "gtid.source.excludes"),

@@ -34,28 +34,28 @@ func ReadHead(ctx context.Context, opts Options) (Head, error) {
 	}
 	defer s.close()
 	srv := &server{vars: map[string]string{}, denied: map[string]bool{}}
-	q := &inquiry{ctx: ctx, s: s, srv: srv}
-	for _, row := range q.all("version", "SELECT @@version AS version, @@server_id AS id") {
+	q := &inquiry{s: s, srv: srv}
+	for _, row := range q.all(ctx, "version", "SELECT @@version AS version, @@server_id AS id") {
 		srv.version = row["version"]
 		id, _ := strconv.ParseUint(row["id"], 10, 32)
 		srv.id = uint32(id)
 	}
-	for _, row := range q.all("variables", "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('server_uuid','binlog_expire_logs_seconds','expire_logs_days')") {
+	for _, row := range q.all(ctx, "variables", "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('server_uuid','binlog_expire_logs_seconds','expire_logs_days')") {
 		srv.vars[row["variable_name"]] = row["value"]
 	}
 	srv.mariadb, srv.uuid = opts.Flavor == pipeline.MariaDB, srv.vars["server_uuid"]
-	q.logs()
+	q.logs(ctx)
 	if q.err != nil {
 		return Head{}, c.explain(q.err)
 	}
 	if srv.denied["status"] || srv.denied["logs"] {
 		return Head{}, c.missingGrant(nil)
 	}
-	return c.head(q)
+	return c.head(ctx, q)
 }
 
 // head makes a Head of the answers.
-func (c *connector) head(q *inquiry) (Head, error) {
+func (c *connector) head(ctx context.Context, q *inquiry) (Head, error) {
 	srv := q.srv
 	pos, err := strconv.ParseUint(srv.status["position"], 10, 64)
 	if err != nil {
@@ -74,7 +74,7 @@ func (c *connector) head(q *inquiry) (Head, error) {
 	if c.opts.Flavor == pipeline.MariaDB {
 		sql = "SELECT @@global.gtid_binlog_pos AS gtid"
 	}
-	for _, row := range q.all("gtids", sql) {
+	for _, row := range q.all(ctx, "gtids", sql) {
 		if h.executed, err = parseGTIDSet(c.opts.Flavor, row["gtid"]); err != nil {
 			return Head{}, fmt.Errorf("read head of %s: %w", c.address(), err)
 		}

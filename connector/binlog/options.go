@@ -148,7 +148,7 @@ func ReadOptions(s pipeline.Settings, flavor pipeline.Flavor) Options {
 	o.SSLMode = readSSLMode(s)
 	o.TLSFiles = readTLSFiles(s, o.SSLMode)
 	o.Tables = readTableFilter(s)
-	o.Sources = readSourceFilter(s, flavor)
+	o.Sources = readSourceFilter(s)
 	o.OnBad = readFailureMode(s)
 	readStart(s, &o)
 	takeForeignKeys(s)

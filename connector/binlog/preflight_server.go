@@ -70,27 +70,27 @@ const variablesSQL = `SHOW GLOBAL VARIABLES WHERE Variable_name IN (
 
 // inspect asks the server for all that the checks need.
 func (c *connector) inspect(ctx context.Context, s *session) (*server, error) {
-	q := &inquiry{ctx: ctx, s: s, srv: &server{vars: map[string]string{}, denied: map[string]bool{}}}
+	q := &inquiry{s: s, srv: &server{vars: map[string]string{}, denied: map[string]bool{}}}
 	srv := q.srv
-	for _, row := range q.all("version", "SELECT @@version AS version, @@version_comment AS comment") {
+	for _, row := range q.all(ctx, "version", "SELECT @@version AS version, @@version_comment AS comment") {
 		srv.version, srv.comment = row["version"], row["comment"]
 	}
 	srv.mariadb = strings.Contains(srv.version+srv.comment, "MariaDB") || strings.Contains(srv.comment, "mariadb")
-	for _, row := range q.all("variables", variablesSQL) {
+	for _, row := range q.all(ctx, "variables", variablesSQL) {
 		srv.vars[strings.ToLower(row["variable_name"])] = row["value"]
 	}
 	srv.uuid = srv.vars["server_uuid"]
 	id, _ := strconv.ParseUint(srv.vars["server_id"], 10, 32)
 	srv.id = uint32(id)
-	q.gtids(c.opts.Flavor)
-	q.logs()
-	q.replication()
-	for _, row := range q.all("grants", "SHOW GRANTS") {
+	q.gtids(ctx, c.opts.Flavor)
+	q.logs(ctx)
+	q.replication(ctx)
+	for _, row := range q.all(ctx, "grants", "SHOW GRANTS") {
 		for _, grant := range row {
 			srv.grants = append(srv.grants, grant)
 		}
 	}
-	q.tables(c.opts.Tables)
+	q.tables(ctx, c.opts.Tables)
 	if q.err != nil {
 		return nil, c.explain(q.err)
 	}
@@ -100,7 +100,6 @@ func (c *connector) inspect(ctx context.Context, s *session) (*server, error) {
 // inquiry runs queries until one fails for another reason than a missing
 // privilege.
 type inquiry struct {
-	ctx context.Context
 	s   *session
 	srv *server
 	err error
@@ -108,12 +107,12 @@ type inquiry struct {
 
 // all runs the first of the statements that the server knows; servers renamed
 // some.
-func (q *inquiry) all(what string, statements ...string) []map[string]string {
+func (q *inquiry) all(ctx context.Context, what string, statements ...string) []map[string]string {
 	for _, sql := range statements {
 		if q.err != nil {
 			return nil
 		}
-		rows, err := q.s.query(q.ctx, sql)
+		rows, err := q.s.query(ctx, sql)
 		switch {
 		case err == nil:
 			return rows
@@ -132,13 +131,13 @@ func (q *inquiry) all(what string, statements ...string) []map[string]string {
 }
 
 // gtids asks for the sets; SHOW VARIABLES would cut them off.
-func (q *inquiry) gtids(flavor pipeline.Flavor) {
+func (q *inquiry) gtids(ctx context.Context, flavor pipeline.Flavor) {
 	srv := q.srv
 	if srv.mariadb != (flavor == pipeline.MariaDB) {
 		return
 	}
 	if srv.mariadb {
-		for _, row := range q.all("gtids", "SELECT @@global.gtid_binlog_state AS state") {
+		for _, row := range q.all(ctx, "gtids", "SELECT @@global.gtid_binlog_state AS state") {
 			for item := range strings.SplitSeq(row["state"], ",") {
 				if item = strings.TrimSpace(item); item != "" && q.err == nil {
 					var g pipeline.GTID
@@ -149,7 +148,7 @@ func (q *inquiry) gtids(flavor pipeline.Flavor) {
 		}
 		return
 	}
-	for _, row := range q.all("gtids", "SELECT @@global.gtid_executed AS executed, @@global.gtid_purged AS purged") {
+	for _, row := range q.all(ctx, "gtids", "SELECT @@global.gtid_executed AS executed, @@global.gtid_purged AS purged") {
 		if srv.executed, q.err = parseGTIDSet(flavor, row["executed"]); q.err == nil {
 			srv.purged, q.err = parseGTIDSet(flavor, row["purged"])
 		}
@@ -157,28 +156,28 @@ func (q *inquiry) gtids(flavor pipeline.Flavor) {
 }
 
 // logs asks for the binary log's files and end.
-func (q *inquiry) logs() {
+func (q *inquiry) logs(ctx context.Context) {
 	if q.srv.vars["log_bin"] == "OFF" {
 		return
 	}
-	for _, row := range q.all("status", "SHOW BINARY LOG STATUS", "SHOW MASTER STATUS") {
+	for _, row := range q.all(ctx, "status", "SHOW BINARY LOG STATUS", "SHOW MASTER STATUS") {
 		q.srv.status = row
 	}
-	for _, row := range q.all("logs", "SHOW BINARY LOGS") {
+	for _, row := range q.all(ctx, "logs", "SHOW BINARY LOGS") {
 		size, _ := strconv.ParseUint(row["file_size"], 10, 64)
 		q.srv.logs = append(q.srv.logs, LogFile{Name: row["log_name"], Size: size})
 	}
 }
 
 // replication asks whether the server is a replica, and for its replicas.
-func (q *inquiry) replication() {
+func (q *inquiry) replication(ctx context.Context) {
 	statements := []string{"SHOW REPLICA STATUS", "SHOW SLAVE STATUS"}
 	list := []string{"SHOW REPLICAS", "SHOW SLAVE HOSTS"}
 	if q.srv.mariadb {
 		statements = []string{"SHOW ALL SLAVES STATUS"}
 		list = []string{"SHOW SLAVE HOSTS"}
 	}
-	rows := q.all("replica-status", statements...)
+	rows := q.all(ctx, "replica-status", statements...)
 	switch {
 	case q.srv.denied["replica-status"]:
 	case len(rows) > 0:
@@ -186,7 +185,7 @@ func (q *inquiry) replication() {
 	default:
 		q.srv.replica = replicaNo
 	}
-	for _, row := range q.all("replicas", list...) {
+	for _, row := range q.all(ctx, "replicas", list...) {
 		id, _ := strconv.ParseUint(row["server_id"], 10, 32)
 		q.srv.replicas = append(q.srv.replicas, replicaInfo{id: uint32(id), host: row["host"]})
 	}
@@ -194,14 +193,14 @@ func (q *inquiry) replication() {
 
 // tables asks for the captured tables, of which it sees those that the user
 // has some privilege on.
-func (q *inquiry) tables(filter TableFilter) {
+func (q *inquiry) tables(ctx context.Context, filter TableFilter) {
 	transactional := map[string]bool{"BLACKHOLE": true} // its rows are in the same group as the transaction's
-	for _, row := range q.all("engines", "SELECT ENGINE AS engine, TRANSACTIONS AS tx FROM information_schema.ENGINES") {
+	for _, row := range q.all(ctx, "engines", "SELECT ENGINE AS engine, TRANSACTIONS AS tx FROM information_schema.ENGINES") {
 		if row["tx"] == "YES" {
 			transactional[strings.ToUpper(row["engine"])] = true
 		}
 	}
-	rows := q.all("tables", `SELECT TABLE_SCHEMA AS s, TABLE_NAME AS t, ENGINE AS e FROM information_schema.TABLES
+	rows := q.all(ctx, "tables", `SELECT TABLE_SCHEMA AS s, TABLE_NAME AS t, ENGINE AS e FROM information_schema.TABLES
 WHERE TABLE_TYPE = 'BASE TABLE' AND TABLE_SCHEMA NOT IN ('information_schema','performance_schema')`)
 	for _, row := range rows {
 		if filter.Captured(row["s"], row["t"]) {

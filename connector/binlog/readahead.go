@@ -154,7 +154,7 @@ func proveInside(r payloadReader, captured func(schema, table string) bool) (*pr
 	s := newScout(captured)
 	for !s.done {
 		header, body, err := r.next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil, errors.New("compressed transaction without end")
 		}
 		if err != nil {

@@ -43,8 +43,8 @@ func (s *Source) prepare(ctx context.Context, from *pipeline.Position) (begin, e
 	if from != nil && !from.IsZero() {
 		return s.resume(ctx, srv, *from)
 	}
-	q := &inquiry{ctx: ctx, s: sess, srv: srv}
-	return s.first(q)
+	q := &inquiry{s: sess, srv: srv}
+	return s.first(ctx, q)
 }
 
 // How long to wait for another reader of the same server id to go away, such
@@ -112,7 +112,7 @@ func parseStart(flavor pipeline.Flavor, text string) (startPoint, error) {
 }
 
 // first decides where a connector without a checkpoint begins.
-func (s *Source) first(q *inquiry) (begin, error) {
+func (s *Source) first(ctx context.Context, q *inquiry) (begin, error) {
 	start := startPoint{word: "now"}
 	switch {
 	case s.opts.Start != "":
@@ -133,19 +133,19 @@ func (s *Source) first(q *inquiry) (begin, error) {
 			Fix:  "millrace import-offsets, or choose where to begin: snapshot.mode=no_data, or millrace.start=earliest | now | gtid:<set> | <file>:<position>",
 		}
 	}
-	s.warnOfXA(q)
+	s.warnOfXA(ctx, q)
 	var b begin
 	var err error
 	switch start.word {
 	case "now":
-		b, err = s.startNow(q)
+		b, err = s.startNow(ctx, q)
 	case "earliest":
 		b, err = s.startEarliest(q)
 	case "gtid":
 		pos := pipeline.Position{Flavor: s.opts.Flavor, GTID: start.set.String()}
-		return s.resume(q.ctx, q.srv, q.srv.here(pos))
+		return s.resume(ctx, q.srv, q.srv.here(pos))
 	default:
-		b, err = s.startFile(q, start)
+		b, err = s.startFile(ctx, q, start)
 	}
 	if err == nil {
 		err = q.err
@@ -163,8 +163,8 @@ func (s *Source) first(q *inquiry) (begin, error) {
 
 // warnOfXA tells of prepared XA transactions on a first start: their rows
 // stand before it, their commit will stand after it.
-func (s *Source) warnOfXA(q *inquiry) {
-	rows, err := q.s.query(q.ctx, "XA RECOVER")
+func (s *Source) warnOfXA(ctx context.Context, q *inquiry) {
+	rows, err := q.s.query(ctx, "XA RECOVER")
 	if err == nil && len(rows) > 0 { // without XA_RECOVER_ADMIN it cannot be known
 		s.log.Warn("prepared XA transactions are pending; their rows were logged before the start and will not be published", "count", len(rows))
 	}
@@ -172,7 +172,7 @@ func (s *Source) warnOfXA(q *inquiry) {
 
 // startNow begins at the end of the log. The end is read once, so that
 // whatever comes after it is streamed.
-func (s *Source) startNow(q *inquiry) (begin, error) {
+func (s *Source) startNow(ctx context.Context, q *inquiry) (begin, error) {
 	file := q.srv.status["file"]
 	pos, err := strconv.ParseUint(q.srv.status["position"], 10, 64)
 	if err != nil || file == "" {
@@ -181,7 +181,7 @@ func (s *Source) startNow(q *inquiry) (begin, error) {
 	b := begin{pos: pipeline.Position{File: file, Pos: pos}}
 	switch {
 	case q.srv.mariadb:
-		return mariaAt(q, b)
+		return mariaAt(ctx, q, b)
 	case q.srv.usesGTIDs():
 		b.byGTID = true
 		b.set, err = parseGTIDSet(pipeline.MySQL, q.srv.status["executed_gtid_set"])
@@ -191,8 +191,8 @@ func (s *Source) startNow(q *inquiry) (begin, error) {
 }
 
 // mariaAt finds MariaDB's GTIDs at a file position.
-func mariaAt(q *inquiry, b begin) (begin, error) {
-	rows := q.all("gtids", fmt.Sprintf("SELECT BINLOG_GTID_POS('%s', %d) AS pos", strings.ReplaceAll(b.pos.File, "'", ""), b.pos.Pos))
+func mariaAt(ctx context.Context, q *inquiry, b begin) (begin, error) {
+	rows := q.all(ctx, "gtids", fmt.Sprintf("SELECT BINLOG_GTID_POS('%s', %d) AS pos", strings.ReplaceAll(b.pos.File, "'", ""), b.pos.Pos))
 	if q.err != nil || len(rows) == 0 {
 		return b, q.err
 	}
@@ -219,7 +219,7 @@ func (s *Source) startEarliest(q *inquiry) (begin, error) {
 }
 
 // startFile begins at a position that the configuration names.
-func (s *Source) startFile(q *inquiry, start startPoint) (begin, error) {
+func (s *Source) startFile(ctx context.Context, q *inquiry, start startPoint) (begin, error) {
 	b := begin{pos: pipeline.Position{Flavor: s.opts.Flavor, File: start.file, Pos: start.pos}}
 	if err := s.checkFile(q.srv, b.pos); err != nil {
 		return b, err
@@ -227,7 +227,7 @@ func (s *Source) startFile(q *inquiry, start startPoint) (begin, error) {
 	if !q.srv.usesGTIDs() {
 		return b, nil
 	}
-	set, err := s.setAt(q.ctx, b.pos)
+	set, err := s.setAt(ctx, b.pos)
 	b.set, b.byGTID = set, err == nil && set != nil && !set.empty()
 	return b, err
 }

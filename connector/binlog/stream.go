@@ -18,14 +18,14 @@ const idleEvery = 200 * time.Millisecond
 // are two buffers. While the pipeline works on one, the other fills; when both
 // are full the dump's goroutine waits, and so does the server.
 type stream struct {
-	prove func(context.Context, groupStart) (*proof, error)
+	prove func(groupStart) (*proof, error)
 	dump  *dump
 	ended chan struct{} // closed when watch has returned
 
-	ctx  context.Context // ends with the stream
-	stop context.CancelFunc
-	wake chan struct{} // next should look again
-	room chan struct{} // a buffer has become free
+	stop func()          // closes done
+	done <-chan struct{} // the stream is closed
+	wake chan struct{}   // next should look again
+	room chan struct{}   // a buffer has become free
 
 	mu      sync.Mutex
 	asm     *assembler
@@ -40,13 +40,13 @@ type stream struct {
 
 // newStream returns a stream around an assembler. handle takes its events.
 func newStream(ctx context.Context, asm *assembler, prove func(context.Context, groupStart) (*proof, error)) *stream {
-	s := &stream{
-		prove: prove, asm: asm,
-		wake: make(chan struct{}, 1), room: make(chan struct{}, 1),
+	ctx, cancel := context.WithCancel(ctx)
+	return &stream{
+		stop: cancel, done: ctx.Done(), asm: asm,
+		prove: func(start groupStart) (*proof, error) { return prove(ctx, start) },
+		wake:  make(chan struct{}, 1), room: make(chan struct{}, 1),
 		spare: &segmentBuffer{first: true, last: true},
 	}
-	s.ctx, s.stop = context.WithCancel(ctx)
-	return s
 }
 
 // handle takes one raw event.
@@ -97,10 +97,10 @@ func (s *stream) publish() error {
 		s.mu.Unlock()
 		select {
 		case <-s.room:
-		case <-s.ctx.Done():
+		case <-s.done:
 		}
 		s.mu.Lock()
-		if s.ctx.Err() != nil {
+		if s.closed() {
 			return errClosed
 		}
 	}
@@ -133,7 +133,7 @@ func (s *stream) proveGroup() (step, error) {
 	g := &s.asm.group
 	start := groupStart{file: g.file, pos: g.start, first: g.first}
 	s.mu.Unlock()
-	p, err := s.prove(s.ctx, start)
+	p, err := s.prove(start)
 	s.mu.Lock()
 	if err != nil {
 		return stepMore, s.asm.locate(err)
@@ -153,22 +153,22 @@ func (s *stream) fail(err error) {
 func (s *stream) next(ctx context.Context, seg *pipeline.Segment) error {
 	s.mu.Lock()
 	s.recycle()
+	s.mu.Unlock()
 	for {
+		s.mu.Lock()
 		wait, ok := s.take(seg)
+		err := s.err
+		s.waiting = !ok && err == nil
+		s.mu.Unlock()
 		if ok {
-			s.mu.Unlock()
 			return nil
 		}
-		if s.err != nil {
-			defer s.mu.Unlock()
-			return s.err
+		if err == nil {
+			err = s.await(ctx, wait)
 		}
-		s.waiting = true
-		s.mu.Unlock()
-		if err := s.await(ctx, wait); err != nil {
+		if err != nil {
 			return err
 		}
-		s.mu.Lock()
 	}
 }
 
@@ -183,7 +183,7 @@ func (s *stream) await(ctx context.Context, wait time.Duration) error {
 	case <-alarm:
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-s.ctx.Done():
+	case <-s.done:
 		return fmt.Errorf("%w: %w", pipeline.ErrSourceLost, errClosed)
 	}
 	return nil
@@ -259,10 +259,20 @@ func (s *stream) watch(c *connector) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	err := s.dump.err
-	if err == nil || s.ctx.Err() != nil {
+	if err == nil || s.closed() {
 		err = errClosed
 	}
 	s.fail(c.explainDump(err))
+}
+
+// closed reports whether the stream was closed by its owner.
+func (s *stream) closed() bool {
+	select {
+	case <-s.done:
+		return true
+	default:
+		return false
+	}
 }
 
 // close ends the stream and frees its connection.

@@ -53,7 +53,7 @@ func (s *tale) tell(r *rand.Rand, uuid [16]byte) {
 			w.tableMap(1, "shop.outbox")
 			var images []rowImage
 			for range 1 + r.IntN(4) {
-				id := uint32(r.Uint32N(1 << 30))
+				id := r.Uint32N(1 << 30)
 				images = append(images, rowImage{id, "x"})
 				rows = append(rows, id)
 			}
@@ -282,12 +282,15 @@ func TestStreamWaitsForTheReader(t *testing.T) {
 		ended <- nil
 	}()
 	// Without a reader the writer stops with two full buffers.
+	poll := time.NewTicker(time.Millisecond)
+	defer poll.Stop()
 	for st.full() != 2 {
 		select {
 		case err := <-ended:
 			t.Fatalf("the writer did not wait: %v", err)
-		default:
-			time.Sleep(time.Millisecond)
+		case <-t.Context().Done():
+			t.Fatal("the buffers did not fill")
+		case <-poll.C:
 		}
 	}
 	if n := handled.Load(); n >= int64(len(s.log.events)) {
