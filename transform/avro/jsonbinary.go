@@ -21,14 +21,14 @@ func (e *Encoder) AppendBinary(dst, doc []byte) ([]byte, error) {
 	if err != nil {
 		return e.end(dst, damaged(err))
 	}
-	return e.end(dst, e.binaryValue(e.root, v))
+	return e.end(dst, e.binaryValue(e.root, &v))
 }
 
 func damaged(err error) *Fault {
 	return &Fault{Reason: InvalidJSON, Have: err.Error()}
 }
 
-func (e *Encoder) binaryValue(n *node, v bjson.Value) *Fault {
+func (e *Encoder) binaryValue(n *node, v *bjson.Value) *Fault {
 	if e.budget--; e.budget < 0 {
 		return &Fault{Reason: InvalidJSON, Have: "a binary document whose parts overlap"}
 	}
@@ -81,7 +81,7 @@ func magnitude(i int64) uint64 {
 }
 
 // binarySQL writes a value that has no JSON type.
-func (e *Encoder) binarySQL(n *node, v bjson.Value) *Fault {
+func (e *Encoder) binarySQL(n *node, v *bjson.Value) *Fault {
 	switch v.Kind() {
 	case bjson.Decimal:
 		var err error
@@ -102,7 +102,7 @@ func (e *Encoder) binarySQL(n *node, v bjson.Value) *Fault {
 }
 
 // typeOf returns the JSON type under which a value looks for its branch.
-func typeOf(v bjson.Value) jsonType {
+func typeOf(v *bjson.Value) jsonType {
 	switch v.Kind() {
 	case bjson.Null:
 		return jsonNull
@@ -118,7 +118,7 @@ func typeOf(v bjson.Value) jsonType {
 	return jsonString
 }
 
-func (e *Encoder) binaryUnion(n *node, v bjson.Value) *Fault {
+func (e *Encoder) binaryUnion(n *node, v *bjson.Value) *Fault {
 	t := typeOf(v)
 	if t == jsonObject && v.Len() == 1 && len(n.union.tags) > 0 {
 		name, err := v.Key(0)
@@ -140,7 +140,7 @@ func (e *Encoder) binaryUnion(n *node, v bjson.Value) *Fault {
 	return e.binaryValue(b, v)
 }
 
-func (e *Encoder) binaryTagged(n *node, v bjson.Value, i int) *Fault {
+func (e *Encoder) binaryTagged(n *node, v *bjson.Value, i int) *Fault {
 	if f := e.deeper(n); f != nil {
 		return f
 	}
@@ -150,14 +150,14 @@ func (e *Encoder) binaryTagged(n *node, v bjson.Value, i int) *Fault {
 	}
 	e.out = AppendUnionIndex(e.out, i)
 	b := n.union.branches[i]
-	if f := e.binaryValue(b, member); f != nil {
+	if f := e.binaryValue(b, &member); f != nil {
 		return f.inTag(b.schema.Name())
 	}
 	e.depth--
 	return nil
 }
 
-func (e *Encoder) binaryRecord(n *node, v bjson.Value) *Fault {
+func (e *Encoder) binaryRecord(n *node, v *bjson.Value) *Fault {
 	if f := e.deeper(n); f != nil {
 		return f
 	}
@@ -166,29 +166,32 @@ func (e *Encoder) binaryRecord(n *node, v bjson.Value) *Fault {
 	if len(n.sorted) > 0 {
 		next = n.sorted[0]
 	}
+	var (
+		member bjson.Value // out here so that its address stays on the stack
+		err    error
+		name   []byte
+	)
 	for m := range v.Len() {
-		name, err := v.Key(m)
-		if err != nil {
+		if name, err = v.Key(m); err != nil {
 			return damaged(err)
-		}
-		if !utf8.Valid(name) {
-			return &Fault{Reason: InvalidUTF8}
 		}
 		i := n.find(name, next)
 		if i < 0 {
+			if !utf8.Valid(name) {
+				return &Fault{Reason: InvalidUTF8}
+			}
 			if f := e.extra(n, name); f != nil {
 				return f
 			}
 			continue
 		}
-		member, err := v.At(m)
-		if err != nil {
+		if member, err = v.At(m); err != nil {
 			return damaged(err).inField(n.fields[i].name)
 		}
 		if f := e.see(&r, i); f != nil {
 			return f
 		}
-		if f := e.binaryValue(n.fields[i].node, member); f != nil {
+		if f := e.binaryValue(n.fields[i].node, &member); f != nil {
 			return f.inField(n.fields[i].name)
 		}
 		e.seen(&r, i)
@@ -198,18 +201,21 @@ func (e *Encoder) binaryRecord(n *node, v bjson.Value) *Fault {
 	return e.endRecord(&r)
 }
 
-func (e *Encoder) binaryArray(n *node, v bjson.Value) *Fault {
+func (e *Encoder) binaryArray(n *node, v *bjson.Value) *Fault {
 	if f := e.deeper(n); f != nil {
 		return f
 	}
 	at := len(e.out)
 	e.out = append(e.out, 0)
+	var (
+		item bjson.Value
+		err  error
+	)
 	for i := range v.Len() {
-		item, err := v.At(i)
-		if err != nil {
+		if item, err = v.At(i); err != nil {
 			return damaged(err).inItem(i)
 		}
-		if f := e.binaryValue(n.element, item); f != nil {
+		if f := e.binaryValue(n.element, &item); f != nil {
 			return f.inItem(i)
 		}
 	}
@@ -218,15 +224,19 @@ func (e *Encoder) binaryArray(n *node, v bjson.Value) *Fault {
 	return nil
 }
 
-func (e *Encoder) binaryMap(n *node, v bjson.Value) *Fault {
+func (e *Encoder) binaryMap(n *node, v *bjson.Value) *Fault {
 	if f := e.deeper(n); f != nil {
 		return f
 	}
 	at, first := len(e.out), len(e.keys)
 	e.out = append(e.out, 0)
+	var (
+		member bjson.Value
+		key    []byte
+		err    error
+	)
 	for i := range v.Len() {
-		key, err := v.Key(i)
-		if err != nil {
+		if key, err = v.Key(i); err != nil {
 			return damaged(err)
 		}
 		if !utf8.Valid(key) {
@@ -235,11 +245,10 @@ func (e *Encoder) binaryMap(n *node, v bjson.Value) *Fault {
 		if f := e.addKey(first, key); f != nil {
 			return f
 		}
-		member, err := v.At(i)
-		if err != nil {
+		if member, err = v.At(i); err != nil {
 			return damaged(err).inEntry(i)
 		}
-		if f := e.binaryValue(n.element, member); f != nil {
+		if f := e.binaryValue(n.element, &member); f != nil {
 			return f.inEntry(i)
 		}
 	}
