@@ -21,19 +21,38 @@ type admin struct {
 }
 
 func newAdmin(o Options) (*admin, error) {
+	a := &admin{opts: o}
+	return a, a.open()
+}
+
+// open makes the client.
+func (a *admin) open() error {
+	o := a.opts
 	conf := o.config()
 	conf["go.produce.channel.size"] = 1
 	conf["go.events.channel.size"] = 100
 	p, err := newProducer(conf, newMonitor(o.Log, "admin"), nil)
 	if err != nil {
-		return nil, o.badConfig(err)
+		return o.badConfig(err)
 	}
 	client, err := ck.NewAdminClientFromProducer(p.k)
 	if err != nil {
 		p.close()
-		return nil, fmt.Errorf("make admin client: %w", err)
+		return fmt.Errorf("make admin client: %w", err)
 	}
-	return &admin{opts: o, p: p, client: client}, nil
+	a.p, a.client = p, client
+	return nil
+}
+
+// renew replaces the client. One that has seen leaders change may go on asking
+// with the epochs it remembers, and be refused for ever.
+func (a *admin) renew() error {
+	old := a.p
+	if err := a.open(); err != nil {
+		return err
+	}
+	old.close()
+	return nil
 }
 
 func (a *admin) close() {
@@ -99,6 +118,11 @@ func (a *admin) retry(ctx context.Context, where string, call func(context.Conte
 		}
 		if try == 4 {
 			a.opts.Log.Warn("Kafka does not answer, trying on", "about", where, "err", a.p.mon.cause(err))
+		}
+		if try%3 == 2 {
+			if err := a.renew(); err != nil {
+				return err
+			}
 		}
 		if err := pause(ctx, try); err != nil {
 			return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"os"
 	"strings"
 	"time"
@@ -40,6 +41,9 @@ func childMain() int {
 func runChild(c childOptions) error {
 	ctx := context.Background()
 	o := Options{Connector: c.Connector, Bootstrap: c.Bootstrap, StatusTopic: c.Connector + ".status", AtLeastOnce: c.AtLeastOnce, Version: "child"}
+	if os.Getenv("MILLRACE_TEST_LOG") != "" {
+		o.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
 	if c.Slot != "" {
 		slot, err := HoldSlot(c.Slot, o.Group(), "child")
 		if err != nil {

@@ -279,7 +279,7 @@ func TestLiveHandOver(t *testing.T) {
 	o.Member = "b.0"
 	waiting := make(chan struct{}, 10)
 	o.Report = func(st pipeline.State, what string) {
-		if st == pipeline.StateStandby && strings.HasPrefix(what, "waiting for a.0") {
+		if st == pipeline.StateStandby && strings.HasPrefix(what, "waiting for host") {
 			waiting <- struct{}{}
 		}
 	}
@@ -306,6 +306,23 @@ func TestLiveHandOver(t *testing.T) {
 	}
 	if two.Metrics().Fences != 1 {
 		t.Errorf("%+v", two.Metrics())
+	}
+	// Members whose predecessors gave the task away get it again.
+	if err := two.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, member := range []string{"b.0", "a.0"} {
+		o.Member, o.Report = member, nil
+		again := New(o)
+		if err := again.EnsureTopics(ctx, []string{topic}); err != nil {
+			t.Fatal(err)
+		}
+		began = time.Now()
+		recovered(t, again)
+		t.Logf("%s owns it again after %v", member, time.Since(began))
+		if err := again.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -2,9 +2,9 @@ package kafka
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
@@ -21,9 +21,13 @@ const (
 	handBack = 5 * time.Second
 	// handOverPatience is how long a closing owner waits to see its successor.
 	handOverPatience = 2 * time.Second
-	// joinPatience is how long a member that must not wait gives the group to
-	// assign it the task before it looks who has it.
+	// joinPatience is how long a member gives the group to assign it the task
+	// before it asks who has it.
 	joinPatience = 2 * time.Second
+	// heartbeat is how often a member hears at least of a rebalance, and
+	// groupInterval how often it looks whether one is over.
+	heartbeat     = 500 * time.Millisecond
+	groupInterval = 250 * time.Millisecond
 )
 
 // An owner is a member of the task's group. It consumes nothing: to be
@@ -43,13 +47,14 @@ type owner struct {
 	lost   chan struct{} // closed while the task is not held
 	change chan struct{} // closed and replaced at each change
 	err    error
+	group  groupState
 
-	// moveTo takes a topic to subscribe to instead, see handOver.
-	moveTo chan string
-	quit   chan struct{}
-	stop   sync.Once
-	polled sync.WaitGroup
-	logged sync.WaitGroup
+	// subscribe takes topics to subscribe to instead.
+	subscribe chan []string
+	quit      chan struct{}
+	stop      sync.Once
+	polled    sync.WaitGroup
+	logged    sync.WaitGroup
 }
 
 // join becomes a member of the group.
@@ -58,7 +63,8 @@ func (o Options) join(yield func(context.Context), tell func(bool)) (*owner, err
 	conf["group.id"] = o.Group()
 	conf["partition.assignment.strategy"] = "cooperative-sticky"
 	conf["session.timeout.ms"] = int(o.SessionTimeout.Milliseconds())
-	conf["heartbeat.interval.ms"] = int(max(o.SessionTimeout/4, 100*time.Millisecond).Milliseconds())
+	conf["heartbeat.interval.ms"] = int(min(max(o.SessionTimeout/4, 100*time.Millisecond), heartbeat).Milliseconds())
+	conf["statistics.interval.ms"] = int(groupInterval.Milliseconds())
 	conf["max.poll.interval.ms"] = int(max(maxPoll, o.SessionTimeout).Milliseconds())
 	conf["enable.auto.commit"] = false
 	conf["enable.auto.offset.store"] = false
@@ -72,7 +78,7 @@ func (o Options) join(yield func(context.Context), tell func(bool)) (*owner, err
 	}
 	w := &owner{
 		opts: o, c: c, mon: newMonitor(o.Log, "owner"), yield: yield, tell: tell,
-		lost: make(chan struct{}), change: make(chan struct{}), quit: make(chan struct{}), moveTo: make(chan string, 1),
+		lost: make(chan struct{}), change: make(chan struct{}), quit: make(chan struct{}), subscribe: make(chan []string, 1),
 	}
 	close(w.lost)
 	if err := c.Subscribe(o.CheckpointTopic, w.rebalance); err != nil {
@@ -93,15 +99,18 @@ func (w *owner) poll() {
 		default:
 		}
 		select {
-		case topic := <-w.moveTo:
-			if err := w.c.Subscribe(topic, w.rebalance); err != nil {
-				w.opts.Log.Debug("task not handed over", "err", err)
+		case topics := <-w.subscribe:
+			if err := w.c.SubscribeTopics(topics, w.rebalance); err != nil {
+				w.opts.Log.Debug("subscription not changed", "err", err)
 			}
 		default:
 		}
-		if e, ok := w.c.Poll(100).(ck.Error); ok {
-			w.mon.note(e)
-			w.problem(e)
+		switch ev := w.c.Poll(100).(type) {
+		case ck.Error:
+			w.mon.note(ev)
+			w.problem(ev)
+		case *ck.Stats:
+			w.look(ev.String())
 		}
 	}
 }
@@ -133,8 +142,7 @@ func (w *owner) set(held bool, err error) {
 	}
 	w.held = held
 	w.tell(held)
-	close(w.change)
-	w.change = make(chan struct{})
+	w.announce()
 }
 
 // rebalance runs on the polling goroutine.
@@ -147,13 +155,15 @@ func (w *owner) rebalance(c *ck.Consumer, ev ck.Event) error {
 		if err := c.IncrementalAssign(ev.Partitions); err != nil {
 			return fmt.Errorf("assign: %w", err)
 		}
-		if !w.includesTask(ev.Partitions) {
+		if len(ev.Partitions) == 0 {
 			return nil
 		}
 		if err := c.Pause(ev.Partitions); err != nil {
 			return fmt.Errorf("pause: %w", err)
 		}
-		w.set(true, nil)
+		if w.includesTask(ev.Partitions) {
+			w.set(true, nil)
+		}
 	case ck.RevokedPartitions:
 		if w.includesTask(ev.Partitions) {
 			w.set(false, nil)
@@ -182,31 +192,75 @@ func (w *owner) includesTask(partitions []ck.TopicPartition) bool {
 	return false
 }
 
-// handOver makes the group give the task to another member, if there is one,
-// before a static member closes: such a member never says that it leaves, and
-// the others would wait for its session to time out. Subscribing to another
-// topic, any that exists, is what makes the group assign the task anew.
-func (w *owner) handOver(a *admin, topic string) {
-	if w.opts.Member == "" || topic == "" || !w.holds() || w.members(a) < 2 {
+// A groupState is what librdkafka's statistics say of the membership. It is
+// asked of them because the client aborts the whole process when a connection
+// breaks under a request about a group's members (librdkafka issue 4605).
+type groupState struct {
+	// steady: no rebalance is under way.
+	steady bool
+	// rebalances counts them, first is the count at the first steady state.
+	rebalances, first int64
+}
+
+// look takes statistics.
+func (w *owner) look(text string) {
+	var s struct {
+		Group struct {
+			Join       string `json:"join_state"`
+			Rebalances int64  `json:"rebalance_cnt"`
+		} `json:"cgrp"`
+	}
+	if json.Unmarshal([]byte(text), &s) != nil {
 		return
 	}
-	w.set(false, nil)
-	w.moveTo <- topic
-	ctx, cancel := context.WithTimeout(context.Background(), handOverPatience)
-	defer cancel()
-	for try := 0; ctx.Err() == nil; try++ {
-		if who := w.holder(ctx, a); who != "" && !strings.HasPrefix(who, w.opts.Member+"-") {
-			return
-		}
-		_ = pause(ctx, min(try, 1))
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	next := groupState{steady: s.Group.Join == "steady", rebalances: s.Group.Rebalances, first: w.group.first}
+	if next.steady && next.first == 0 {
+		next.first = next.rebalances
+	}
+	if next != w.group {
+		w.group = next
+		w.announce()
 	}
 }
 
-// members returns how many members the group has, 0 when that cannot be said.
-func (w *owner) members(a *admin) int {
-	n := 0
-	w.describe(context.Background(), a, func(*ck.MemberDescription) { n++ })
-	return n
+// announce wakes everyone who waits for a change. w.mu is held.
+func (w *owner) announce() {
+	close(w.change)
+	w.change = make(chan struct{})
+}
+
+// handOver makes the group give the task to another member before a static
+// member closes: such a member never says that it leaves, and the others would
+// wait for its session to time out. Subscribing to another topic, any that
+// exists, is what makes the group assign the task anew. It does nothing when
+// nobody has joined since this member did.
+func (w *owner) handOver(topic string) {
+	w.mu.Lock()
+	wanted := w.opts.Member != "" && topic != "" && w.held && w.group.rebalances > w.group.first
+	before := w.group.rebalances
+	w.mu.Unlock()
+	if !wanted {
+		return
+	}
+	w.set(false, nil)
+	w.subscribe <- []string{topic}
+	timeout := time.NewTimer(handOverPatience)
+	defer timeout.Stop()
+	for {
+		w.mu.Lock()
+		done, change := w.group.steady && w.group.rebalances > before, w.change
+		w.mu.Unlock()
+		if done {
+			return
+		}
+		select {
+		case <-change:
+		case <-timeout.C:
+			return
+		}
+	}
 }
 
 // gone is closed while the task is not held.
@@ -223,20 +277,34 @@ func (w *owner) holds() bool {
 	return w.held
 }
 
-// wait returns when the task is held. a is asked who holds it meanwhile.
-func (w *owner) wait(ctx context.Context, a *admin) error {
+// wait returns when the task is held. who says whose it is meanwhile; topic is
+// any that exists, or empty.
+func (w *owner) wait(ctx context.Context, topic string, who func(context.Context) string) error {
 	patience := time.NewTimer(joinPatience)
 	defer patience.Stop()
-	said, began := "", time.Now()
+	asked := false
+	answer := make(chan string, 1)
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	nudged, began := topic == "" || w.opts.Member == "", time.Now()
 	for {
 		w.mu.Lock()
-		held, err, change := w.held, w.err, w.change
+		held, err, change, steady := w.held, w.err, w.change, w.group.steady
 		w.mu.Unlock()
 		if err != nil || held {
 			return err
 		}
 		if auth := w.mon.authFailing(began); auth != nil {
 			return w.opts.translate(auth, w.opts.Group())
+		}
+		if steady && !nudged {
+			// The group may have given this static member what its predecessor
+			// had last, which need not be the task. A changed subscription
+			// makes it assign again.
+			nudged = true
+			w.subscribe <- []string{w.opts.CheckpointTopic, topic}
 		}
 		select {
 		case <-change:
@@ -246,44 +314,15 @@ func (w *owner) wait(ctx context.Context, a *admin) error {
 			return ctx.Err()
 		case <-patience.C:
 			patience.Reset(joinPatience)
-			who := w.holder(ctx, a)
-			if who != "" && w.opts.StandbyExit {
-				return with(refusal(pipeline.ExitFenced, "standby", "another instance owns the task: "+who), w.opts.Group(), "stop that instance, or set millrace.standby=wait to take over when it ends", nil)
+			if steady && !asked {
+				asked = true
+				asking.Go(func() { answer <- who(ctx) })
 			}
-			if who != "" && who != said {
-				said = who
-				w.opts.Report(pipeline.StateStandby, "waiting for "+who)
+		case said := <-answer:
+			w.opts.Report(pipeline.StateStandby, "waiting for "+said)
+			if w.opts.StandbyExit {
+				return with(refusal(pipeline.ExitFenced, "standby", "another instance owns the task: "+said), w.opts.Group(), "stop that instance, or set millrace.standby=wait to take over when it ends", nil)
 			}
-		}
-	}
-}
-
-// holder returns who the group has given the task to, or "" when that cannot
-// be said.
-func (w *owner) holder(ctx context.Context, a *admin) string {
-	who := ""
-	w.describe(ctx, a, func(m *ck.MemberDescription) {
-		if w.includesTask(m.Assignment.TopicPartitions) {
-			who = m.ConsumerID + " at " + m.Host
-		}
-	})
-	return who
-}
-
-// describe calls each for every member of the group while it is stable.
-func (w *owner) describe(ctx context.Context, a *admin, each func(*ck.MemberDescription)) {
-	ctx, cancel := context.WithTimeout(ctx, joinPatience)
-	defer cancel()
-	res, err := a.client.DescribeConsumerGroups(ctx, []string{w.opts.Group()}, ck.SetAdminRequestTimeout(joinPatience))
-	if err != nil {
-		return
-	}
-	for _, g := range res.ConsumerGroupDescriptions {
-		if g.State != ck.ConsumerGroupStateStable {
-			continue
-		}
-		for i := range g.Members {
-			each(&g.Members[i])
 		}
 	}
 }

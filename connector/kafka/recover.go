@@ -96,14 +96,28 @@ func (s *Sink) own(ctx context.Context) error {
 	if !s.owner.holds() {
 		s.opts.Report(pipeline.StateStandby, "waiting to own the task")
 	}
-	w := s.owner
+	w, topic := s.owner, s.anyTopic()
+	s.asking.RLock()
 	s.gate.unlock()
-	err := w.wait(ctx, s.admin)
+	err := w.wait(ctx, topic, s.lastOwner)
+	s.asking.RUnlock()
 	_ = s.gate.lock(context.Background())
 	if s.closed {
 		return errClosed
 	}
 	return err
+}
+
+// lastOwner says in words who wrote the last checkpoint.
+func (s *Sink) lastOwner(ctx context.Context) string {
+	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
+	defer cancel()
+	st, err := s.opts.readStore(ctx, s.admin)
+	if err != nil || st.commit == nil {
+		return "another member of group " + s.opts.Group()
+	}
+	o := st.commit.Owner
+	return fmt.Sprintf("host %s, process %d, version %s", o.Host, o.PID, o.Version)
 }
 
 // takeOver fences, reads and verifies.
@@ -152,8 +166,16 @@ func (s *Sink) takeOver(ctx context.Context) (*pipeline.Position, error) {
 	s.opts.onStep("recovered")
 	pos := st.commit.Position()
 	s.opts.Log.Info("resuming", "txn", st.commit.Txn, "count", st.commit.Count, "position", pos.String())
+	if o := st.commit.Owner; s.metrics.commits.Load() > 0 && !s.isSelf(o) {
+		s.opts.Log.Warn("the last checkpoint is another process's", "host", o.Host, "pid", o.PID, "version", o.Version)
+	}
 	s.metrics.resumed(st.commit)
 	return &pos, nil
+}
+
+// isSelf reports whether o is this process at work on this task.
+func (s *Sink) isSelf(o Owner) bool {
+	return o.Host == s.opts.Host && o.PID == s.opts.PID && o.Started == s.started.UnixMicro()
 }
 
 // mayFence allows fencing unless this instance has been fenced too often while

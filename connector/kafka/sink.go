@@ -24,9 +24,11 @@ type Sink struct {
 	started time.Time
 
 	admin *admin
-	owner *owner
-	p     *producer
-	mon   *monitor
+	// asking is held while the admin client is used without the gate.
+	asking sync.RWMutex
+	owner  *owner
+	p      *producer
+	mon    *monitor
 	// old are producers that were replaced and are still closing.
 	old sync.WaitGroup
 
@@ -221,17 +223,24 @@ func (s *Sink) Close() error {
 		s.release()
 	}
 	if s.owner != nil {
-		for name := range *s.topics.Load() {
-			s.owner.handOver(s.admin, name)
-			break
-		}
+		s.owner.handOver(s.anyTopic())
 		s.owner.close()
 	}
+	s.asking.Lock()
+	defer s.asking.Unlock()
 	if s.admin != nil {
 		s.admin.close()
 	}
 	s.old.Wait()
 	return nil
+}
+
+// anyTopic returns the name of an event topic, or "".
+func (s *Sink) anyTopic() string {
+	for name := range *s.topics.Load() {
+		return name
+	}
+	return ""
 }
 
 // releaseTimeout bounds how long an abandoned transaction is cared for.

@@ -29,8 +29,11 @@ type Slot struct {
 // file in dir, which the system frees when the process ends, however it ends.
 // host tells machines apart. dir must be the same for all processes of the
 // machine and writable; an error is no reason not to run, only slower to
-// recover.
+// recover. The folder is made where it is missing.
 func HoldSlot(dir, group, host string) (*Slot, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("hold slot: %w", err)
+	}
 	for n := range maxSlots {
 		name := filepath.Join(dir, strings.ReplaceAll(group, string(filepath.Separator), "_")+"."+strconv.Itoa(n)+".lock")
 		f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
