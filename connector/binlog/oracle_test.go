@@ -299,6 +299,7 @@ func (met exceptions) compareTable(t *testing.T, ours *pipeline.Table, theirs *r
 	}
 }
 
+//nolint:revive // what is compared is given whole
 func (met exceptions) compareImage(t *testing.T, table *pipeline.Table, ours []pipeline.Value, theirs []any, skipped map[int]bool, m *replication.TableMapEvent) {
 	t.Helper()
 	if (ours == nil) != (theirs == nil) || len(ours) != len(theirs) {

@@ -32,8 +32,8 @@ func TestSelect(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer func() { _ = selected.Close() }()
 		t.Run(path, func(t *testing.T) {
+			defer func() { _ = selected.Close() }()
 			got := map[string]pipeline.Row{}
 			for _, row := range decodeRecorded(t, path, decoderOptions{flavor: flavor, declared: declaredOfRecordings}) {
 				got[row.Table.Name+"/"+text(t, row, "id")] = row

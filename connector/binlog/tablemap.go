@@ -94,6 +94,9 @@ type tableMaps struct {
 	// that the server gave the table in this connection.
 	shapes map[string]*shape
 	byID   map[uint64]*shape
+	// older are the ids before byID was last emptied: the maps of one
+	// statement may stand on both sides.
+	older map[uint64]*shape
 }
 
 // maxShapes and maxIDs bound what is remembered: each DDL makes a new shape,
@@ -122,11 +125,20 @@ func (m *tableMaps) add(body []byte) error {
 	}
 	if m.byID[id] != s {
 		if len(m.byID) >= maxIDs {
-			clear(m.byID)
+			clear(m.older)
+			m.byID, m.older = m.older, m.byID
 		}
 		m.byID[id] = s
 	}
 	return nil
+}
+
+// find returns the shape that came last with a table id, or nil.
+func (m *tableMaps) find(id uint64) *shape {
+	if s := m.byID[id]; s != nil {
+		return s
+	}
+	return m.older[id]
 }
 
 func tableID(body []byte) uint64 {
@@ -161,7 +173,7 @@ func (r *reader) byte() byte {
 // https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_basic_dt_integers.html
 func (r *reader) packed() int {
 	first := r.byte()
-	n := 0
+	var n int
 	switch {
 	case first < 251:
 		return int(first)

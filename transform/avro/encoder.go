@@ -66,7 +66,7 @@ func (e *Encoder) end(dst []byte, f *Fault) ([]byte, error) {
 	return out, nil
 }
 
-func (e *Encoder) deeper(n *node) *Fault {
+func (e *Encoder) deeper(*node) *Fault {
 	if e.depth++; e.depth > maxDepth {
 		return &Fault{Reason: TooDeep, Want: "at most " + strconv.Itoa(maxDepth) + " levels"}
 	}

@@ -407,6 +407,7 @@ func TestRandom(t *testing.T) {
 	t.Logf("%d values of %d schemas", count, schemas)
 }
 
+//nolint:revive // what is compared is given whole
 func compare(t *testing.T, g *generator, codec *goavro.Codec, e *Encoder, native any, doc document) {
 	t.Helper()
 	want, err := codec.BinaryFromNative(nil, native)

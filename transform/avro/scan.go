@@ -85,7 +85,7 @@ func (e *Encoder) quoted() ([]byte, *Fault) {
 // escaped reads on from the first backslash of a string.
 func (e *Encoder) escaped(start, i int) ([]byte, *Fault) {
 	src := e.src
-	text := append(e.text[:0], src[start:i]...)
+	text := append(e.text[:0], src[start:i]...) //nolint:gocritic // e.text is set when the string has ended
 	for i < len(src) {
 		c := src[i]
 		switch {

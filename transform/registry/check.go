@@ -229,8 +229,8 @@ func (c *Client) checkMode(ctx context.Context, subject string) error {
 	r := request{what: "read the mode", subject: subject}
 	mode, err := c.mode(ctx, r)
 	switch {
-	case asAnswer(err) != nil: // there is no mode for it, or none at all
-		return nil
+	case asAnswer(err) != nil:
+		return nil //nolint:nilerr // there is no mode for it, or none at all
 	case err != nil:
 		return err
 	case strings.HasPrefix(mode, "READONLY"):

@@ -112,7 +112,7 @@ func (t *printer) container(v Value, depth int) error {
 		if err != nil {
 			return err
 		}
-		if err = t.value(member, depth+1); err != nil {
+		if err := t.value(member, depth+1); err != nil {
 			return err
 		}
 	}
