@@ -48,13 +48,14 @@ func (b *rowBuffer) reset() {
 }
 
 func newDecoder(opts decoderOptions) *decoder {
-	return &decoder{maps: tableMaps{opts: opts, shapes: map[string]*shape{}, byID: map[uint64]*shape{}}}
+	return &decoder{maps: tableMaps{opts: opts, shapes: map[string]*shape{}, byID: map[uint64]*shape{}, older: map[uint64]*shape{}}}
 }
 
 // reset forgets the table ids, which a server gives anew in each connection and
 // log file. Shapes are kept, so that *pipeline.Table pointers stay the same.
 func (d *decoder) reset() {
 	clear(d.maps.byID)
+	clear(d.maps.older)
 	d.last = nil
 }
 
@@ -118,7 +119,7 @@ func (d *decoder) rows(eventType byte, body []byte, buf *rowBuffer) error {
 	if id == noTable {
 		return nil
 	}
-	d.last = d.maps.byID[id]
+	d.last = d.maps.find(id)
 	switch {
 	case d.last == nil:
 		return fmt.Errorf("read rows: no table map came for table id %d", id)

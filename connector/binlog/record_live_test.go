@@ -180,3 +180,29 @@ func (l *live) download(file string) []byte {
 		}
 	}
 }
+
+// TestLiveOldTemporal: the fractions of MariaDB's old temporal types, which
+// the log does not tell, come from the table's definition.
+func TestLiveOldTemporal(t *testing.T) {
+	l := connectLive(t, pipeline.MariaDB, "MILLRACE_TEST_MARIADB")
+	l.exec("SET GLOBAL mysql56_temporal_format = OFF")
+	t.Cleanup(func() { l.exec("SET GLOBAL mysql56_temporal_format = ON") })
+	l.exec(fmt.Sprintf("CREATE TABLE %s.old (id INT PRIMARY KEY, t TIME(3), dt DATETIME(6), ts TIMESTAMP NULL)", l.schema))
+	l.opts.Tables = readTableFilter(newSettings("table.include.list", l.schema+`\.old`))
+	l.opts.Declared = NewFacts(l.opts).Declared
+	src, _ := l.start(nil)
+	l.exec("SET time_zone = '+00:00'", fmt.Sprintf("INSERT INTO %s.old VALUES (1, '-12:34:56.789', '2024-02-29 01:02:03.456789', '2024-02-29 12:34:56')", l.schema))
+	for {
+		var seg pipeline.Segment
+		if err := src.Next(l.context(), &seg); err != nil {
+			t.Fatal(err)
+		}
+		for _, row := range seg.Rows {
+			have := text(t, row, "t") + " " + text(t, row, "dt") + " " + text(t, row, "ts")
+			if want := "-12:34:56.789 2024-02-29 01:02:03.456789 2024-02-29 12:34:56"; have != want {
+				t.Errorf("have %s, want %s", have, want)
+			}
+			return
+		}
+	}
+}
