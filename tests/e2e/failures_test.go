@@ -51,7 +51,7 @@ func TestBadRowStopsItsConnectorAlone(t *testing.T) {
 	p.logged(t, "connector="+good.name+" from=VALIDATING to=STREAMING")
 	p.logged(t, "connector="+bad.name+" from=VALIDATING to=STREAMING")
 	bad.pool(t).insert(t, id1, "OrderPlaced", `{"aggregate": "seven", "version": 1}`)
-	p.logged(t, "to=FAILED")
+	p.logged(t, "exit=65")
 	for _, text := range []string{"exit=65", bad.schema + ".outbox", "$.aggregate"} {
 		if !strings.Contains(p.log.String(), text) {
 			t.Errorf("the log does not say %q:\n%s", text, last(p.log.String(), 3000))
@@ -190,7 +190,11 @@ func TestReadinessAndLag(t *testing.T) {
 	p := r.start(t)
 	p.streaming(t)
 	for _, path := range []string{"/healthz", "/readyz", "/metrics"} {
-		resp, err := http.Get(address + path)
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, address+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.DefaultClient.Do(request)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -76,7 +76,6 @@ func TestPreflightRefusals(t *testing.T) {
 		{"format", []string{"--binlog-format=STATEMENT"}, []string{"binlog_format", "STATEMENT", "SET GLOBAL binlog_format"}},
 		{"image", []string{"--binlog-row-image=MINIMAL"}, []string{"binlog_row_image", "MINIMAL", "SET GLOBAL binlog_row_image"}},
 		{"metadata", []string{"--binlog-row-metadata=MINIMAL"}, []string{"binlog_row_metadata", "MINIMAL", "SET GLOBAL binlog_row_metadata"}},
-		{"no log", []string{"--skip-log-bin"}, []string{"log_bin", "OFF"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRig(t, services.OwnMariaDB(t, services.DatabaseOptions{Args: c.args}), 1)
