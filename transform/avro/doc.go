@@ -16,7 +16,8 @@
 // How JSON becomes Avro:
 //
 //	null, boolean      null, true and false
-//	int, long          a number that is whole, however it is written (1, 1.0, 1e3)
+//	int, long          a number that is whole, however it is written (1, 1.0, 1e3);
+//	                   a double of a binary document up to 2^53
 //	float, double      a number; a whole one must fit exactly, others are rounded
 //	                   to the nearest value, as every JSON reader does
 //	string             a string

@@ -359,6 +359,9 @@ func TestSQLValues(t *testing.T) {
 		{`"string"`, opaque(252, []byte("secret")), "want string, have binary data of 6 bytes"},
 		{`"string"`, []byte{0x0c, 1, 0xff}, "invalid UTF-8"},
 		{`"double"`, []byte{0x0b, 0, 0, 0, 0, 0, 0, 0xf8, 0x7f}, "a finite number"},
+		{`"long"`, append([]byte{0x0b}, AppendDouble(nil, 1<<53)...), "80808080808080" + "20"},
+		{`"long"`, append([]byte{0x0b}, AppendDouble(nil, 1e17)...), "precision loss"},
+		{`"long"`, append([]byte{0x0b}, AppendDouble(nil, -1e19)...), "overflow"},
 		{`"null"`, nil, ""},
 		{`"long"`, []byte{0x09, 1}, "invalid JSON"},
 	} {

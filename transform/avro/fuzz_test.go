@@ -3,6 +3,7 @@ package avro
 import (
 	"bytes"
 	"encoding/json"
+	"math"
 	"math/rand/v2"
 	"strconv"
 	"testing"
@@ -95,7 +96,7 @@ func FuzzBinary(f *testing.F) {
 		}
 		text, err := bjson.AppendText(nil, doc)
 		if err != nil {
-			t.Fatal(err)
+			return // parts overlap
 		}
 		fromText, err := s.encoder.AppendText(nil, text)
 		if err != nil || !bytes.Equal(have, fromText) {
@@ -138,8 +139,12 @@ func canDecode(t *testing.T, codec *goavro.Codec, b []byte) {
 func representable(d document) bool {
 	switch d := d.(type) {
 	case number:
-		f, err := strconv.ParseFloat(string(d), 64)
-		return isPlain(string(d)) || err == nil && sameNumber(string(d), strconv.FormatFloat(f, 'e', -1, 64))
+		lit := string(d)
+		if typ, _ := binaryNumber(lit); typ != 0x0b && typ != 0x0f {
+			return true
+		}
+		f, err := strconv.ParseFloat(lit, 64)
+		return err == nil && math.Abs(f) <= 1<<53 && (isPlain(lit) || sameNumber(lit, strconv.FormatFloat(f, 'e', -1, 64)))
 	case []document:
 		for _, item := range d {
 			if !representable(item) {

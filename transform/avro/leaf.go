@@ -254,6 +254,9 @@ func (e *Encoder) float(n *node, v float64) *Fault {
 		if v < -(1<<63) || v >= 1<<63 {
 			return badNumber(n, Overflow, 0)
 		}
+		if math.Abs(v) > 1<<53 { // other whole numbers round to this one
+			return badNumber(n, PrecisionLoss, 0)
+		}
 		return e.integer(n, v < 0, uint64(math.Abs(v)))
 	}
 	if n.logical == decimal {

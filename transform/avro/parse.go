@@ -78,12 +78,18 @@ func ParseAll(files map[string]string) (map[string]*Schema, error) {
 }
 
 // agree asks goavro, too, whether s is a schema: what it refuses, consumers
-// that use it could not read. It does not get to see defaults, which finish has
-// checked: goavro refuses those of a fixed beyond U+007F, which are good.
-func agree(s *Schema) error {
+// that use it could not read. Defaults, which finish has checked, are left out:
+// goavro refuses good ones of a fixed beyond U+007F. Scales are written out: it
+// panics without one where a schema has two decimals.
+func agree(s *Schema) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("goavro gives up on it: %v", r)
+		}
+	}()
 	p := printer{defined: map[string]bool{}, bare: true}
 	p.schema(s, "")
-	_, err := goavro.NewCodec(string(p.dst))
+	_, err = goavro.NewCodec(string(p.dst))
 	return err
 }
 

@@ -39,7 +39,8 @@ func (s *Schema) Text() string {
 type printer struct {
 	dst     []byte
 	defined map[string]bool
-	// bare leaves out the defaults of fields.
+	// bare is the form for another reader: without the defaults of fields,
+	// and with the scale of every decimal.
 	bare bool
 }
 
@@ -75,7 +76,15 @@ func (p *printer) object(s *Schema, own func()) {
 	if own != nil {
 		own()
 	}
+	p.rest(s, at)
+}
+
+// rest closes the object with the attributes from the one at.
+func (p *printer) rest(s *Schema, at int) {
 	p.attrs(s.attrs[at:], len(printOrder)+1)
+	if p.bare && s.logical == decimal && s.attr("scale") == nil {
+		p.dst = append(p.dst, `,"scale":0`...)
+	}
 	p.dst = append(p.dst, '}')
 }
 
@@ -98,8 +107,7 @@ func (p *printer) named(s *Schema, namespace string) {
 	default:
 		p.dst = strconv.AppendInt(append(p.dst, `,"size":`...), int64(s.size), 10)
 	}
-	p.attrs(s.attrs[at:], len(printOrder)+1)
-	p.dst = append(p.dst, '}')
+	p.rest(s, at)
 }
 
 func (p *printer) field(f *Field, namespace string) {
