@@ -67,7 +67,7 @@ func (c *connector) startDump(ctx context.Context, req dumpRequest) (*dump, erro
 		Option:                  c.prepareDump,
 		Logger:                  slog.New(quietHandler{c.log.Handler()}),
 		Dialer:                  d.dialer(ctx, c),
-		SynchronousEventHandler: eventHandler(req.handle),
+		SynchronousEventHandler: d.handler(req.handle),
 	})
 	stop := context.AfterFunc(ctx, d.cut)
 	streamer, err := d.start(req)
@@ -138,7 +138,7 @@ func (d *dump) dialer(ctx context.Context, c *connector) client.Dialer {
 		if err != nil {
 			return nil, err
 		}
-		l.idle.Store(int64(deadAfter))
+		l.idle.Store(int64(seekFor))
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		if d.closed {
@@ -147,6 +147,35 @@ func (d *dump) dialer(ctx context.Context, c *connector) client.Dialer {
 		}
 		d.links = append(d.links, l)
 		return l, nil
+	}
+}
+
+// seekFor is how long a server may be silent while it looks for the place
+// where a dump begins: MariaDB reads a log file from its start and sends no
+// heartbeats meanwhile.
+const seekFor = 5 * time.Minute
+
+// handler gives events to handle. With the first one that shows that the
+// server has found its place, silence begins to mean a dead connection.
+func (d *dump) handler(handle func(raw []byte) error) eventHandler {
+	found := false
+	return func(raw []byte) error {
+		if !found && len(raw) >= headerSize {
+			switch raw[4] {
+			case evHeartbeat, evHeartbeatV2, evGTID, evAnonymousGTID, evTaggedGTID, evMariaGTID:
+				found = true
+				d.expectHeartbeats()
+			}
+		}
+		return handle(raw)
+	}
+}
+
+func (d *dump) expectHeartbeats() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, l := range d.links {
+		l.idle.Store(int64(deadAfter))
 	}
 }
 

@@ -52,6 +52,11 @@ var fatals = []struct{ text, rule, what, fix string }{
 		"give every reader a database.server.id of its own",
 	},
 	{
+		"anonymous transaction", "anonymous-transactions",
+		"the server has gtid_mode=ON and does not show the transactions without GTIDs that come next",
+		"SET GLOBAL gtid_mode = ON_PERMISSIVE until the connector has read them, then ON",
+	},
+	{
 		"gtid_mode", "gtid-mode", "the server's gtid_mode does not fit the position",
 		"SET GLOBAL gtid_mode = ON, step by step as MySQL's manual describes",
 	},

@@ -281,8 +281,9 @@ func (s *Source) overlap(ctx context.Context, srv *server, b begin, same bool) e
 		err = s.diverged(last, "it is not in the log")
 	case p.differs != "":
 		err = s.diverged(last, p.differs)
-	case err != nil && isPurged(err) && !p.found:
-		s.log.Warn("the last transaction that was read has been purged; whether the history is the same was not checked", "last", b.pos.Last.GTID)
+	case err != nil && isOutOfSight(err) && !p.found:
+		s.log.Warn("the server does not show the last transaction that was read any more; whether the history is the same was not checked",
+			"last", b.pos.Last.GTID, "err", err)
 		return nil
 	}
 	if err != nil {
@@ -295,9 +296,11 @@ func (s *Source) overlap(ctx context.Context, srv *server, b begin, same bool) e
 	return nil
 }
 
-func isPurged(err error) bool {
+// isOutOfSight reports whether a transaction cannot be read again: it is
+// purged, or it has no GTID and the server shows none of those any more.
+func isOutOfSight(err error) bool {
 	var r *pipeline.Refusal
-	return errors.As(err, &r) && r.Rule == "binlog-purged"
+	return errors.As(err, &r) && (r.Rule == "binlog-purged" || r.Rule == "anonymous-transactions")
 }
 
 // overlapRequest asks for the last transaction again: by its place on the

@@ -100,9 +100,12 @@ func gtidCheck(srv *server) Check {
 // log.
 func filterCheck(srv *server, o Options) Check {
 	do, ignore := srv.status["binlog_do_db"], srv.status["binlog_ignore_db"]
-	c := Check{Name: "binlog_do_db", Have: "none", Want: "none that hides a captured table", Status: CheckOK}
-	if do+ignore != "" {
-		c.Have = strings.TrimSpace(fmt.Sprintf("binlog_do_db=%s binlog_ignore_db=%s", do, ignore))
+	c := Check{Name: "binlog-filters", Have: "none", Want: "none that hides a captured table", Status: CheckOK}
+	switch {
+	case do != "":
+		c.Have = "binlog_do_db=" + do
+	case ignore != "":
+		c.Have = "binlog_ignore_db=" + ignore
 	}
 	for _, t := range capturedNames(srv, o) {
 		schema := t[0]

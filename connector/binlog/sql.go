@@ -83,11 +83,11 @@ SET PERSIST binlog_row_image = 'FULL';
 SET PERSIST binlog_row_metadata = 'FULL';
 SET PERSIST sync_binlog = 1;
 SET PERSIST binlog_expire_logs_seconds = 604800;
--- GTIDs let the connector follow a failover. On a running server, in steps:
-SET PERSIST enforce_gtid_consistency = ON;
-SET PERSIST gtid_mode = OFF_PERMISSIVE;
-SET PERSIST gtid_mode = ON_PERMISSIVE;
-SET PERSIST gtid_mode = ON;
+-- GTIDs let the connector follow a failover. Where gtid_mode is OFF, in steps:
+-- SET PERSIST enforce_gtid_consistency = ON;
+-- SET PERSIST gtid_mode = OFF_PERMISSIVE;
+-- SET PERSIST gtid_mode = ON_PERMISSIVE;
+-- SET PERSIST gtid_mode = ON; -- when no transaction without GTID is left to be read
 -- On a replica also log_replica_updates = ON (needs a restart) and
 -- replica_preserve_commit_order = ON.
 -- Sessions keep the values they began with: let the applications reconnect.
