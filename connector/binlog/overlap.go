@@ -1,0 +1,176 @@
+package binlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"millrace/connector/pipeline"
+)
+
+// errCaughtUp says that a dump has reached the end of the log.
+var errCaughtUp = errors.New("end of log")
+
+// overlap reads the checkpoint's last transaction again and compares: GTIDs
+// alone do not prove that a history is the same one, since a server that was
+// reset gives the same numbers out again.
+func (s *Source) overlap(ctx context.Context, srv *server, b begin, same bool) error {
+	last, err := importLast(s.opts.Flavor, b.pos.Last)
+	if err != nil {
+		return fmt.Errorf("read the checkpoint's last transaction: %w", err)
+	}
+	if !last.known {
+		return nil
+	}
+	req, ok := overlapRequest(srv, b, last, same)
+	if !ok {
+		s.log.Warn("the last transaction that was read has been purged; whether the history is the same was not checked", "last", b.pos.Last.GTID)
+		return nil
+	}
+	opts := s.assemblerOptions()
+	opts.foreign = nil
+	asm, err := newAssembler(opts, pipeline.Position{File: req.file, Pos: uint64(req.pos)}, nil)
+	if err != nil {
+		return err
+	}
+	p := probe{asm: asm, last: last, byFile: req.set == nil, times: same || !srv.mariadb}
+	req.handle = p.event
+	err = s.dumpUntil(ctx, req)
+	switch {
+	case errors.Is(err, errCaughtUp):
+		err = s.diverged(last, "it is not in the log")
+	case p.differs != "":
+		err = s.diverged(last, p.differs)
+	case err != nil && isOutOfSight(err) && !p.found:
+		s.log.Warn("the server does not show the last transaction that was read any more; whether the history is the same was not checked",
+			"last", b.pos.Last.GTID, "err", err)
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("compare the last transaction: %w", err)
+	}
+	if p.counted && p.rows != last.rows {
+		s.log.Warn("the last transaction has another number of captured rows than it had; were the table lists changed?",
+			"last", b.pos.Last.GTID, "had", last.rows, "has", p.rows)
+	}
+	return nil
+}
+
+// isOutOfSight reports whether a transaction cannot be read again: it is
+// purged, or it has no GTID and the server shows none of those any more.
+func isOutOfSight(err error) bool {
+	var r *pipeline.Refusal
+	return errors.As(err, &r) && (r.Rule == "binlog-purged" || r.Rule == "anonymous-transactions")
+}
+
+// overlapRequest asks for the last transaction again: by its place on the
+// same server, else by the position without it. It reports false when it is
+// purged.
+func overlapRequest(srv *server, b begin, last lastTx, same bool) (dumpRequest, bool) {
+	req := dumpRequest{extra: extraOverlap, file: last.file, pos: uint32(last.start)}
+	if same && last.file != "" && last.start < 1<<32 {
+		f, listed := srv.log(last.file)
+		return req, listed && last.start < f.Size
+	}
+	if last.gtid.IsZero() || b.set == nil {
+		return req, false
+	}
+	set := b.set.clone()
+	if !srv.mariadb {
+		one := &gtidSet{flavor: pipeline.MySQL}
+		one.add(last.gtid)
+		req.set = set.minus(one)
+		return req, !srv.purged.contains(one)
+	}
+	req.set = &gtidSet{flavor: pipeline.MariaDB}
+	for _, g := range set.domains {
+		if g.Domain != last.gtid.Domain {
+			req.set.add(g)
+		}
+	}
+	req.set.add(last.prev)
+	return req, true
+}
+
+func (s *Source) diverged(last lastTx, why string) *pipeline.Refusal {
+	name := last.gtid.String()
+	if name == "" {
+		name = fmt.Sprintf("%s:%d", last.file, last.start)
+	}
+	return &pipeline.Refusal{
+		Exit: pipeline.ExitRefused, Rule: "history-diverged", Where: s.address(),
+		What: fmt.Sprintf("this server's history is not the one that was read: transaction %s: %s", name, why),
+		Fix:  fixDiverged,
+	}
+}
+
+// probe looks for one transaction in a dump.
+type probe struct {
+	asm    *assembler
+	last   lastTx
+	byFile bool // it must come first
+	times  bool // compare commit times
+	// found, and what was found: differs says how it is another one; rows were
+	// counted unless it is too large.
+	found   bool
+	differs string
+	rows    int
+	counted bool
+}
+
+// event takes the next raw event.
+func (p *probe) event(raw []byte) error {
+	h, err := parseHeader(raw)
+	if err != nil {
+		return err
+	}
+	if !p.found && (h.kind == evHeartbeat || h.kind == evHeartbeatV2) && !p.asm.group.open {
+		return errCaughtUp
+	}
+	next, err := p.asm.event(raw)
+	g := &p.asm.group
+	if !p.found && g.open {
+		if err := p.compare(g); err != nil {
+			return err
+		}
+	}
+	switch {
+	case err != nil && p.found:
+		return errScouted // what it holds is judged when it is read in earnest
+	case err != nil:
+		return err
+	case p.found && next == stepBoundary:
+		p.rows, p.counted = g.rows, true
+		return errScouted
+	case p.found && next != stepMore:
+		return errScouted // too large to count
+	case next != stepMore || !g.open:
+		p.asm.abort()
+		p.asm.buf.truncate(mark{})
+	}
+	return nil
+}
+
+// compare looks at an open group.
+func (p *probe) compare(g *group) error {
+	switch {
+	case g.gtid == p.last.gtid:
+		p.found = true
+	case p.byFile:
+		p.differs = fmt.Sprintf("the log holds %s at its place", g.gtid)
+		return errScouted
+	default:
+		return nil
+	}
+	// Whole seconds are those of a header, which each server writes anew.
+	exact := p.byFile || g.commitTime%1e6 != 0 || p.last.commitTime%1e6 != 0
+	if p.times && exact && g.commitTime != p.last.commitTime {
+		p.differs = fmt.Sprintf("it was committed at %s, the server says %s",
+			microTime(p.last.commitTime).Format(timeLayout), microTime(g.commitTime).Format(timeLayout))
+		return errScouted
+	}
+	return nil
+}
+
+// timeLayout prints commit times.
+const timeLayout = "2006-01-02T15:04:05.000000Z07:00"
