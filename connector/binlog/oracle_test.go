@@ -259,8 +259,8 @@ func (met exceptions) compareRows(t *testing.T, ours []pipeline.Row, theirs []th
 			t.Fatalf("row %d is a %s of %s, go-mysql has a %s of %s", i, row.Op, row.Table.Name, their.op, their.table.Table)
 		}
 		met.compareTable(t, row.Table, their.table)
-		met.compareImage(t, row.Table, row.Before, their.before, their.skipped[0], their.table)
-		met.compareImage(t, row.Table, row.After, their.after, their.skipped[1], their.table)
+		met.compareImage(t, row.Table, imagePair{row.Before, their.before, their.skipped[0], their.table})
+		met.compareImage(t, row.Table, imagePair{row.After, their.after, their.skipped[1], their.table})
 	}
 }
 
@@ -299,9 +299,17 @@ func (met exceptions) compareTable(t *testing.T, ours *pipeline.Table, theirs *r
 	}
 }
 
-//nolint:revive // what is compared is given whole
-func (met exceptions) compareImage(t *testing.T, table *pipeline.Table, ours []pipeline.Value, theirs []any, skipped map[int]bool, m *replication.TableMapEvent) {
+// imagePair is one row image as we read it and as go-mysql does.
+type imagePair struct {
+	ours    []pipeline.Value
+	theirs  []any
+	skipped map[int]bool
+	m       *replication.TableMapEvent
+}
+
+func (met exceptions) compareImage(t *testing.T, table *pipeline.Table, p imagePair) {
 	t.Helper()
+	ours, theirs, skipped, m := p.ours, p.theirs, p.skipped, p.m
 	if (ours == nil) != (theirs == nil) || len(ours) != len(theirs) {
 		t.Fatalf("%s: image of %d values, go-mysql has %d", table, len(ours), len(theirs))
 	}

@@ -53,13 +53,11 @@ func (s *Source) Start(ctx context.Context, from *pipeline.Position) (pipeline.P
 	s.mu.Lock()
 	old := s.stream
 	s.stream = nil
-	closed := s.closed
+	// A Close from now on is meant for this stream.
+	s.closed = false
 	s.mu.Unlock()
 	if old != nil {
 		old.close()
-	}
-	if closed {
-		return pipeline.Position{}, fmt.Errorf("start source: %w", errClosed)
 	}
 	begin, err := s.prepare(ctx, from)
 	if err != nil {
@@ -76,7 +74,7 @@ func (s *Source) Start(ctx context.Context, from *pipeline.Position) (pipeline.P
 	}
 	s.mu.Lock()
 	s.stream = st
-	closed = s.closed
+	closed := s.closed
 	s.mu.Unlock()
 	if closed {
 		st.close()

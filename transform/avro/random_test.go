@@ -397,7 +397,7 @@ func TestRandom(t *testing.T) {
 		e := s.Compile()
 		for range values {
 			native, doc := g.value(s)
-			compare(t, g, codec, e, native, doc)
+			compare(t, g, comparison{codec, e, native, doc})
 			count++
 		}
 		if t.Failed() {
@@ -407,9 +407,17 @@ func TestRandom(t *testing.T) {
 	t.Logf("%d values of %d schemas", count, schemas)
 }
 
-//nolint:revive // what is compared is given whole
-func compare(t *testing.T, g *generator, codec *goavro.Codec, e *Encoder, native any, doc document) {
+// comparison is one value in both encoders' terms.
+type comparison struct {
+	codec  *goavro.Codec
+	e      *Encoder
+	native any
+	doc    document
+}
+
+func compare(t *testing.T, g *generator, c comparison) {
 	t.Helper()
+	codec, e, native, doc := c.codec, c.e, c.native, c.doc
 	want, err := codec.BinaryFromNative(nil, native)
 	if err != nil {
 		t.Errorf("goavro: %v\n%#v", err, native)
