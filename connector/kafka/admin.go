@@ -273,23 +273,38 @@ type tp struct {
 	partition int32
 }
 
-// offsets returns the first offset (latest false) or the one after the last
-// (latest true) of each partition, of committed and uncommitted records alike.
-func (a *admin) offsets(ctx context.Context, of []tp, latest bool) (map[tp]int64, error) {
+// An edge is a place in a partition.
+type edge int
+
+const (
+	// firstOffset is that of the oldest record kept.
+	firstOffset edge = iota
+	// stableOffset is that of the first open transaction, or endOffset.
+	stableOffset
+	// endOffset is the one after the last record, committed or not.
+	endOffset
+)
+
+// offsets returns the offset of an edge of each partition.
+func (a *admin) offsets(ctx context.Context, of []tp, at edge) (map[tp]int64, error) {
 	found := make(map[tp]int64, len(of))
 	if len(of) == 0 {
 		return found, nil
 	}
-	spec := ck.EarliestOffsetSpec
-	if latest {
-		spec = ck.LatestOffsetSpec
+	spec, isolation := ck.LatestOffsetSpec, ck.IsolationLevelReadUncommitted
+	switch at {
+	case firstOffset:
+		spec = ck.EarliestOffsetSpec
+	case stableOffset:
+		isolation = ck.IsolationLevelReadCommitted
+	case endOffset:
 	}
 	ask := make(map[ck.TopicPartition]ck.OffsetSpec, len(of))
 	for i := range of {
 		ask[ck.TopicPartition{Topic: &of[i].topic, Partition: of[i].partition}] = spec
 	}
 	err := a.retry(ctx, of[0].topic, func(ctx context.Context) error {
-		res, err := a.client.ListOffsets(ctx, ask, ck.SetAdminIsolationLevel(ck.IsolationLevelReadUncommitted), ck.SetAdminRequestTimeout(adminTimeout))
+		res, err := a.client.ListOffsets(ctx, ask, ck.SetAdminIsolationLevel(isolation), ck.SetAdminRequestTimeout(adminTimeout))
 		if err != nil {
 			return err
 		}

@@ -8,7 +8,9 @@
 // one checkpoint topic of one partition. Whoever the group assigns that
 // partition to owns the task; only the owner calls InitTransactions, so two
 // instances never fence each other in turns. Election decides who should
-// write; the fencing by InitTransactions is what makes it safe.
+// write; the fencing by InitTransactions is what makes it safe. A member with a
+// slot of its own (HoldSlot) is given back its task at once after a crash, and
+// hands it over before it closes.
 //
 // # The commit protocol
 //

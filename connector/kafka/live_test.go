@@ -377,7 +377,7 @@ func TestLiveLongHistory(t *testing.T) {
 	}
 	recovered(t, s)
 	deliver(t, s, onTopic(events(1, 30), topic))
-	st, err := s.opts.readStore(testContext(t), s.admin)
+	st, err := s.opts.readStore(testContext(t), s.admin, endOffset)
 	if err != nil {
 		t.Fatal(err)
 	}

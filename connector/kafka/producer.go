@@ -101,7 +101,9 @@ func (o Options) producerConfig(id string, batchLimit int) ck.ConfigMap {
 	m["go.delivery.report.fields"] = "none"
 	if id != "" {
 		m["transactional.id"] = id
-		m["transaction.timeout.ms"] = int(o.TransactionTimeout.Milliseconds())
+		timeout := int(o.TransactionTimeout.Milliseconds())
+		m["transaction.timeout.ms"] = timeout
+		m["socket.timeout.ms"] = min(number(m["socket.timeout.ms"], timeout), timeout)
 		if t := o.messageTimeout(true); number(m["message.timeout.ms"], t) > t {
 			m["message.timeout.ms"] = t
 		}

@@ -112,7 +112,7 @@ func (s *Sink) own(ctx context.Context) error {
 func (s *Sink) lastOwner(ctx context.Context) string {
 	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
 	defer cancel()
-	st, err := s.opts.readStore(ctx, s.admin)
+	st, err := s.opts.readStore(ctx, s.admin, stableOffset)
 	if err != nil || st.commit == nil {
 		return "another member of group " + s.opts.Group()
 	}
@@ -142,7 +142,7 @@ func (s *Sink) takeOver(ctx context.Context) (*pipeline.Position, error) {
 	s.opts.onStep("fenced")
 	s.metrics.fences.Add(1)
 	s.opts.Report(pipeline.StateRecovering, "reading the checkpoint")
-	st, err := s.opts.readStore(ctx, s.admin)
+	st, err := s.opts.readStore(ctx, s.admin, endOffset)
 	if err != nil {
 		return nil, err
 	}

@@ -195,11 +195,11 @@ func (o Options) lastStatus(ctx context.Context, a *admin) (last *StatusRecord, 
 	for p := range found[o.StatusTopic].partitions {
 		all = append(all, tp{o.StatusTopic, p})
 	}
-	low, err := a.offsets(ctx, all, false)
+	low, err := a.offsets(ctx, all, firstOffset)
 	if err != nil {
 		return nil, err
 	}
-	high, err := a.offsets(ctx, all, true)
+	high, err := a.offsets(ctx, all, stableOffset)
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"millrace/connector/pipeline"
 )
@@ -29,15 +30,16 @@ type stored struct {
 const firstWindow = 4096
 
 // readStore reads the checkpoint topic back from its end until every key has
-// been found. The end is the high watermark, not the last stable offset: a
-// commit that is being written out when the reading starts is waited for.
-func (o Options) readStore(ctx context.Context, a *admin) (*stored, error) {
+// been found. For recovery the end is endOffset: a commit that is being written
+// out when the reading starts is waited for. Who only wants to look does not
+// wait for the open transaction of others: stableOffset.
+func (o Options) readStore(ctx context.Context, a *admin, end edge) (*stored, error) {
 	at := tp{o.CheckpointTopic, 0}
-	low, err := a.offsets(ctx, []tp{at}, false)
+	low, err := a.offsets(ctx, []tp{at}, firstOffset)
 	if err != nil {
 		return nil, err
 	}
-	high, err := a.offsets(ctx, []tp{at}, true)
+	high, err := a.offsets(ctx, []tp{at}, end)
 	if err != nil {
 		return nil, err
 	}
@@ -53,14 +55,45 @@ func (o Options) readStore(ctx context.Context, a *admin) (*stored, error) {
 	for window := int64(firstWindow); ; window *= 2 {
 		from := max(st.low, st.high-window)
 		*st = stored{low: st.low, high: st.high}
-		err := r.read(ctx, []span{{at, from, st.high}}, func(c Consumed) error { return st.take(o, c) })
+		err := o.readWindow(ctx, r, span{at, from, st.high}, st)
 		if err != nil {
-			return nil, err
+			return nil, o.heldUp(ctx, a, at, err)
 		}
 		if from == st.low || st.complete() {
 			return st, st.check(o)
 		}
 	}
+}
+
+// holdPatience is how much longer than a transaction may last the reading of
+// the checkpoint topic may take.
+const holdPatience = 10 * time.Second
+
+func (o Options) readWindow(ctx context.Context, r *reader, s span, st *stored) error {
+	ctx, cancel := context.WithTimeout(ctx, o.TransactionTimeout+holdPatience)
+	defer cancel()
+	return r.read(ctx, []span{s}, func(c Consumed) error { return st.take(o, c) })
+}
+
+// heldUp refuses a checkpoint topic in which someone else's transaction stays
+// open: our own was ended by the fencing.
+func (o Options) heldUp(ctx context.Context, a *admin, at tp, err error) error {
+	if ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	stable, e := a.offsets(ctx, []tp{at}, stableOffset)
+	if e != nil {
+		return e
+	}
+	end, e := a.offsets(ctx, []tp{at}, endOffset)
+	if e != nil {
+		return e
+	}
+	if stable[at] >= end[at] {
+		return err
+	}
+	return with(refusal(pipeline.ExitRefused, "checkpoint-foreign", fmt.Sprintf("another producer's transaction is open in the checkpoint topic since offset %d", stable[at])), at.topic,
+		"kafka-transactions.sh find-hanging and abort, and choose a millrace.checkpoint.topic that nothing else writes to", nil)
 }
 
 // complete reports whether nothing further back can matter.
@@ -166,7 +199,7 @@ func ReadCheckpoint(ctx context.Context, o Options) (*Checkpoint, error) {
 	if _, ok := found[o.CheckpointTopic]; !ok {
 		return nil, nil
 	}
-	st, err := o.readStore(ctx, a)
+	st, err := o.readStore(ctx, a, stableOffset)
 	if err != nil {
 		return nil, err
 	}

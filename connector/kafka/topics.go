@@ -143,7 +143,7 @@ func (s *Sink) adopt(ctx context.Context, names []string, found map[string]topic
 			all = append(all, tp{name, p})
 		}
 	}
-	ends, err := s.admin.offsets(ctx, all, true)
+	ends, err := s.admin.offsets(ctx, all, endOffset)
 	if err != nil {
 		return err
 	}

@@ -142,11 +142,11 @@ func (s *Sink) verifyEnds(ctx context.Context, parts []verified) error {
 	for i := range parts {
 		at[i] = parts[i].at
 	}
-	low, err := s.admin.offsets(ctx, at, false)
+	low, err := s.admin.offsets(ctx, at, firstOffset)
 	if err != nil {
 		return err
 	}
-	high, err := s.admin.offsets(ctx, at, true)
+	high, err := s.admin.offsets(ctx, at, endOffset)
 	if err != nil {
 		return err
 	}
@@ -273,11 +273,11 @@ func (s *Sink) readAhead(ctx context.Context, torn *Prime) error {
 		}
 	}
 	s.pin()
-	low, err := s.admin.offsets(ctx, at, false)
+	low, err := s.admin.offsets(ctx, at, firstOffset)
 	if err != nil {
 		return err
 	}
-	high, err := s.admin.offsets(ctx, at, true)
+	high, err := s.admin.offsets(ctx, at, endOffset)
 	if err != nil {
 		return err
 	}
