@@ -153,31 +153,6 @@ func TestDatabaseRestart(t *testing.T) {
 	}
 }
 
-func TestBrokerDownAndBack(t *testing.T) {
-	r := newRig(t, services.MySQL(t), 1)
-	r.cluster = services.OwnKafka(t, services.KafkaOptions{})
-	r.cluster.CreateTopic(t, r.topic(), 1, nil)
-	r.write(t, r.worker, "bootstrap.servers="+r.cluster.Bootstrap+"\nlisteners=\n")
-	p := r.start(t)
-	p.streaming(t)
-	w := r.pool(t)
-	w.insert(t, id1, "OrderPlaced", versioned("1"))
-	if err := r.cluster.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	w.insert(t, id2, "OrderPlaced", versioned("2"))
-	// How long it is away is the point of the test: E2E_BROKER_DOWN seconds.
-	select {
-	case <-time.After(time.Duration(number(t, "E2E_BROKER_DOWN", 5)) * time.Second):
-	case <-p.done:
-		t.Fatalf("ended: %v", p.err)
-	}
-	if err := r.cluster.Start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	w.expect(t, id1, id2)
-}
-
 func TestReadinessAndLag(t *testing.T) {
 	r := newRig(t, services.MySQL(t), 1)
 	port, release, err := services.ReservePort()

@@ -75,7 +75,6 @@ func TestPreflightRefusals(t *testing.T) {
 	}{
 		{"format", []string{"--binlog-format=STATEMENT"}, []string{"binlog_format", "STATEMENT", "SET GLOBAL binlog_format"}},
 		{"image", []string{"--binlog-row-image=MINIMAL"}, []string{"binlog_row_image", "MINIMAL", "SET GLOBAL binlog_row_image"}},
-		{"metadata", []string{"--binlog-row-metadata=MINIMAL"}, []string{"binlog_row_metadata", "MINIMAL", "SET GLOBAL binlog_row_metadata"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRig(t, services.OwnMariaDB(t, services.DatabaseOptions{Args: c.args}), 1)
