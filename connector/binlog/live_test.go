@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -32,12 +33,44 @@ type live struct {
 
 var liveServerID atomic.Uint32
 
-// eachServer runs a test on both kinds of server: the shared ones.
+// servers are those of this test process alone: other writers would move
+// positions, and some tests change global variables.
+var servers = map[pipeline.Flavor]*services.Database{}
+
+// TestMain starts the servers and ends them.
+func TestMain(m *testing.M) {
+	code, err := withServers(m.Run)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func withServers(run func() int) (int, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	defer cancel()
+	mysql, err := services.StartMySQL(ctx, services.DatabaseOptions{})
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = mysql.Close() }()
+	mariadb, err := services.StartMariaDB(ctx, services.DatabaseOptions{})
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = mariadb.Close() }()
+	servers[pipeline.MySQL], servers[pipeline.MariaDB] = mysql, mariadb
+	return run(), nil
+}
+
+// eachServer runs a test on both kinds of server.
 func eachServer(t *testing.T, test func(*live)) {
-	for flavor, server := range map[pipeline.Flavor]func(testing.TB) *services.Database{
-		pipeline.MySQL: services.MySQL, pipeline.MariaDB: services.MariaDB,
-	} {
-		t.Run(string(flavor), func(t *testing.T) { test(connectLive(t, flavor, server(t))) })
+	for flavor, server := range servers {
+		t.Run(string(flavor), func(t *testing.T) {
+			t.Parallel()
+			test(connectLive(t, flavor, server))
+		})
 	}
 }
 
@@ -47,6 +80,7 @@ func ownServer(t *testing.T, args []string, test func(*live, *services.Database)
 		pipeline.MySQL: services.OwnMySQL, pipeline.MariaDB: services.OwnMariaDB,
 	} {
 		t.Run(string(flavor), func(t *testing.T) {
+			t.Parallel()
 			d := server(t, services.DatabaseOptions{Args: args})
 			test(connectLive(t, flavor, d), d)
 		})
@@ -418,8 +452,12 @@ func TestLiveBackPressure(t *testing.T) {
 		l.opts.BufferBytes, l.opts.BatchRows = 64<<10, 10
 		src, _ := l.start(nil)
 		const n = 4000
-		for i := range n {
-			l.exec(fmt.Sprintf("INSERT INTO # VALUES (%d,'%s')", i, strings.Repeat("p", 250)))
+		for i := 0; i < n; i += 20 {
+			rows := make([]string, 20)
+			for k := range rows {
+				rows[k] = fmt.Sprintf("(%d,'%s')", i+k, strings.Repeat("p", 250))
+			}
+			l.exec("INSERT INTO # VALUES " + strings.Join(rows, ","))
 		}
 		var seg pipeline.Segment
 		if err := src.Next(l.context(), &seg); err != nil {
