@@ -18,8 +18,11 @@ type Options struct {
 	// one that another replica uses.
 	Name string
 
-	Host           string
-	Port           int
+	Host string
+	Port int
+	// Others are further servers with the same history: the connector reads
+	// from the first one that answers and contains what has been read.
+	Others         []Host
 	User, Password string
 	// ConnectTimeout bounds dialing and the handshake.
 	ConnectTimeout time.Duration
@@ -121,7 +124,6 @@ func ReadOptions(s pipeline.Settings, flavor pipeline.Flavor) Options {
 	o := Options{
 		Flavor:          flavor,
 		Name:            pipeline.String(s, "name", "millrace"),
-		Host:            required(s, "database.hostname"),
 		Port:            int(pipeline.Int(s, "database.port", 3306, 1, 65535)),
 		User:            required(s, "database.user"),
 		Password:        pipeline.String(s, "database.password", ""),
@@ -136,6 +138,9 @@ func ReadOptions(s pipeline.Settings, flavor pipeline.Flavor) Options {
 		BufferRows:      int(pipeline.Int(s, "millrace.buffer.max.rows", 100_000, 1, 1<<30)),
 		BatchRows:       int(pipeline.Int(s, "max.batch.size", 2048, 1, 1<<30)),
 		PayloadBytes:    int(pipeline.Int(s, "millrace.payload.max.bytes", 256<<20, 1<<20, 64<<30)),
+	}
+	if hosts := readHosts(s, o.Port); len(hosts) > 0 {
+		o.Host, o.Port, o.Others = hosts[0].Name, hosts[0].Port, hosts[1:]
 	}
 	if o.ServerID == 0 {
 		if _, set := s.Lookup("database.server.id"); !set {
