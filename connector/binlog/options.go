@@ -60,6 +60,8 @@ type Options struct {
 	// SnapshotMode is Debezium's word, Start Millrace's: "", "earliest",
 	// "now", "gtid:<set>" or "<file>:<pos>".
 	SnapshotMode, Start string
+	// XA says what becomes of two-phase XA transactions.
+	XA xaMode
 	// OnBad says what becomes of row events that cannot be decoded.
 	OnBad failureMode
 
@@ -156,6 +158,9 @@ func ReadOptions(s pipeline.Settings, flavor pipeline.Flavor) Options {
 	o.Tables = readTableFilter(s)
 	o.Sources = readSourceFilter(s)
 	o.OnBad = readFailureMode(s)
+	if pipeline.OneOf(s, "millrace.xa", "publish", "reject") == "reject" {
+		o.XA = xaReject
+	}
 	readStart(s, &o)
 	takeForeignKeys(s)
 	return o

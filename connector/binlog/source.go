@@ -81,7 +81,7 @@ func (s *Source) begin(ctx context.Context, from *pipeline.Position) (pipeline.P
 		return pipeline.Position{}, err
 	}
 	asm.adoptSet = begin.adopt
-	st := newStream(context.Background(), asm, s.readAhead)
+	st := newStream(context.Background(), asm, &s.connector)
 	if err := st.run(ctx, &s.connector, begin.request()); err != nil {
 		return pipeline.Position{}, err
 	}
@@ -108,7 +108,7 @@ func (c *connector) assemblerOptions() assemblerOptions {
 			softRows: min(o.BatchRows, o.BufferRows), softBytes: min(softBytes, o.BufferBytes),
 			maxRows: o.BufferRows, maxBytes: o.BufferBytes, payload: o.PayloadBytes,
 		},
-		onBad: o.OnBad, log: c.log, now: time.Now,
+		xaMode: o.XA, onBad: o.OnBad, log: c.log, now: time.Now,
 	}
 }
 
