@@ -79,7 +79,7 @@ race: ## the rooms' tests with the race detector, three times over
 fuzz: ## each fuzz target for FUZZ_SECONDS
 	@for package in $$(go list $(ROOMS)); do \
 	  for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
-	    echo "$$package $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZ_SECONDS)s $$package; \
+	    echo "$$package $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZ_SECONDS)s -fuzzminimizetime 10x $$package; \
 	  done; done
 
 .PHONY: bench

@@ -50,7 +50,13 @@ var nextServerID = struct {
 // given number of partitions, and configuration in the envelope form.
 func newRig(t *testing.T, db *services.Database, partitions int32) *rig {
 	t.Helper()
-	r := &rig{db: db, cluster: services.Kafka(t), prefix: services.FreshPrefix(t), dir: t.TempDir(), binary: services.Binary(t)}
+	return newRigOn(t, db, services.Kafka(t), partitions)
+}
+
+// newRigOn is newRig with another cluster than the shared one.
+func newRigOn(t *testing.T, db *services.Database, cluster *services.Cluster, partitions int32) *rig {
+	t.Helper()
+	r := &rig{db: db, cluster: cluster, prefix: services.FreshPrefix(t), dir: t.TempDir(), binary: services.Binary(t)}
 	var pool interface{ Close() error }
 	r.schema, pool = services.FreshDatabase(t, db)
 	t.Cleanup(func() { _ = pool.Close() })
