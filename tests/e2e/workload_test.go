@@ -18,8 +18,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/sr"
-
-	"millrace/tests/services"
 )
 
 // workload writes outbox rows and knows what it has committed.
@@ -150,7 +148,7 @@ func (w *workload) verify(ctx context.Context, t *testing.T) {
 	client := w.cluster.Client(t, kgo.ConsumeTopics(w.topic()), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords())
 	defer client.Close()
-	registry, err := sr.NewClient(sr.URLs(services.Registry(t).URL))
+	registry, err := sr.NewClient(w.registry...)
 	if err != nil {
 		t.Fatal(err)
 	}
