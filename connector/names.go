@@ -70,7 +70,7 @@ var renamed = []config.Rename{
 	{Old: "*.ssl.engine.factory.class", Why: noClasses},
 }
 
-const noClasses = "Java classes cannot be loaded"
+const noClasses = "Java classes cannot be loaded: remove it"
 
 // words returns a Rename.Convert by pairs of old and new value.
 func words(pairs ...string) func(string) (string, bool) {
