@@ -27,8 +27,7 @@ func (t *task) open(log *slog.Logger) *running {
 	report := func(pipeline.State, string) {}
 	t.sink.Log, t.sink.Version, t.sink.Host = log, version, hostname()
 	t.sink.Report = func(s pipeline.State, text string) { report(s, text) }
-	t.source.Log = log
-	t.source.Declared = binlog.NewFacts(t.source).Declared
+	t.source.Log, t.source.Reads = log, t.transform.Reads
 	if slot, err := kafka.HoldSlot(slotDir(), t.sink.Group(), t.sink.Host); err == nil {
 		r.slot, t.sink.Member = slot, slot.Member
 	} else {
