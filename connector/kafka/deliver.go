@@ -339,6 +339,9 @@ func (s *Sink) leave(p *part, last *pipeline.Record) {
 	p.state.ID = idText(last.ID)
 	p.state.H = hash64(contentHash(last.Key, last.Value))
 	p.state.O, p.state.F = p.acked.Load(), p.first.Load()
+	if p.state.N == p.state.K {
+		p.state.B = p.state.F // the first transaction here
+	}
 }
 
 // sendCheckpoint writes one record to the checkpoint partition. A nil value

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -148,6 +149,7 @@ func (s *Sink) takeOver(ctx context.Context) (*pipeline.Position, error) {
 	}
 	failed := s.failedPrime(st)
 	s.reset()
+	s.last = st.commit
 	if st.commit == nil {
 		if err := s.lost(ctx, st); err != nil {
 			return nil, err
@@ -166,6 +168,9 @@ func (s *Sink) takeOver(ctx context.Context) (*pipeline.Position, error) {
 	s.opts.onStep("recovered")
 	pos := st.commit.Position()
 	s.opts.Log.Info("resuming", "txn", st.commit.Txn, "count", st.commit.Count, "position", pos.String())
+	if m := st.commit.Move; m != nil {
+		s.opts.Log.Warn("the checkpoint was moved by hand", "kind", m.Kind, "by", m.By, "reason", m.Reason, "at", fromMicros(m.TimeUS))
+	}
 	if o := st.commit.Owner; s.metrics.commits.Load() > 0 && !s.isSelf(o) {
 		s.opts.Log.Warn("the last checkpoint is another process's", "host", o.Host, "pid", o.PID, "version", o.Version)
 	}
@@ -238,18 +243,7 @@ func (s *Sink) adoptStore(st *stored) error {
 	s.state.txn, s.state.count, s.state.epoch = c.Txn, c.Count, c.Epoch+1
 	s.state.torn = c.Torn
 	s.state.pruned, s.state.tableSlot = st.table.Pruned, st.slot
-	s.state.partitions = st.table.Partitions
-	if s.state.partitions == nil {
-		s.state.partitions = Partitions{}
-	}
-	for name, parts := range c.Partitions {
-		if s.state.partitions[name] == nil {
-			s.state.partitions[name] = map[int32]Partition{}
-		}
-		for id, p := range parts {
-			s.state.partitions[name][id] = p
-		}
-	}
+	s.state.partitions = st.partitions()
 	for kind, fact := range st.facts {
 		if !s.state.changed[kind] {
 			s.state.facts[kind] = fact
@@ -262,9 +256,8 @@ func (s *Sink) adoptStore(st *stored) error {
 		if err := json.Unmarshal(fact, &counts); err != nil {
 			return fmt.Errorf("read partition counts: %w", err)
 		}
-		for name, n := range counts.Topics {
-			s.state.counts[name] = n
-		}
+		maps.Copy(s.state.counts, counts.Topics)
+		maps.Copy(s.state.ids, counts.IDs)
 	}
 	return s.pinAll()
 }
@@ -273,7 +266,7 @@ func (s *Sink) adoptStore(st *stored) error {
 // gives their parts the state of the checkpoint.
 func (s *Sink) pinAll() error {
 	for name, t := range *s.topics.Load() {
-		if err := s.checkCount(name, int32(len(t.parts))); err != nil {
+		if err := s.checkPinned(name, int32(len(t.parts)), t.uuid); err != nil {
 			return err
 		}
 		for i := range t.parts {
@@ -297,8 +290,12 @@ func (s *Sink) pin() {
 			s.state.counts[name] = n
 			changed = true
 		}
+		if t.uuid != "" && s.state.ids[name] != t.uuid {
+			s.state.ids[name] = t.uuid
+			changed = true
+		}
 	}
 	if changed {
-		s.setFact(kindPartitions, encode(Counts{V: formatVersion, Topics: s.state.counts}))
+		s.setFact(kindPartitions, encode(Counts{V: formatVersion, Topics: s.state.counts, IDs: s.state.ids}))
 	}
 }

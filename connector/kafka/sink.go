@@ -40,6 +40,10 @@ type Sink struct {
 		unproven bool
 		end      int64
 	}
+	// last is the checkpoint that was recovered, nil when there was none;
+	// moving is what the next one says of the person who writes it.
+	last   *Checkpoint
+	moving *Move
 	// fenced says that the last delivery ended with a newer epoch about,
 	// fences when such ones were answered by fencing again.
 	fenced bool
@@ -65,6 +69,7 @@ type state struct {
 	// their parts say what holds now.
 	partitions Partitions
 	counts     map[string]int32
+	ids        map[string]string
 	facts      map[string]json.RawMessage
 	changed    map[string]bool
 	// tableTxn, tableSlot and tableAt are the newest table's; listed are the
@@ -75,6 +80,8 @@ type state struct {
 	listed    []*part
 	// minute is the last one in the history, pruned the first that may exist.
 	minute, pruned string
+	// hour is the one of the last record of history that lists all partitions.
+	hour string
 	// torn is what was committed early and must come again; until the count
 	// reaches again, parts may hold records not to be written twice.
 	torn  *Prime
@@ -105,7 +112,7 @@ func New(o Options) *Sink {
 func (s *Sink) reset() {
 	pending := s.state.changed
 	facts := s.state.facts
-	s.state = state{partitions: Partitions{}, counts: map[string]int32{}, facts: map[string]json.RawMessage{}, changed: map[string]bool{}}
+	s.state = state{partitions: Partitions{}, counts: map[string]int32{}, ids: map[string]string{}, facts: map[string]json.RawMessage{}, changed: map[string]bool{}}
 	for kind := range pending {
 		if kind != kindPartitions {
 			s.state.facts[kind], s.state.changed[kind] = facts[kind], true
@@ -119,7 +126,7 @@ func (s *Sink) reset() {
 // differs from what is stored. value is a JSON object; a member "v" is added.
 // kind must be none that this package uses itself.
 func (s *Sink) SetFact(ctx context.Context, kind string, value map[string]any) error {
-	if slices.Contains([]string{kindOpen, kindCommit, kindTable, kindHistory, kindPartitions, ""}, kind) {
+	if slices.Contains([]string{kindOpen, kindCommit, kindTable, kindHistory, kindPartitions, kindMoves, ""}, kind) {
 		return fmt.Errorf("set fact: kind %q is taken", kind)
 	}
 	full := map[string]any{"v": formatVersion}
