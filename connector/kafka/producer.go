@@ -46,6 +46,8 @@ type producer struct {
 	stats   bool
 	// batchLimit is the size that no batch of records exceeds.
 	batchLimit int
+	// place is where the open transaction stands in the checkpoint partition.
+	place *place
 
 	sent    uint64
 	commits int64 // commits proven to have been sent once each
@@ -184,7 +186,7 @@ func (p *producer) report(m *ck.Message) {
 			p.failure = &deliveryError{*m.TopicPartition.Topic, m.TopicPartition.Partition, err}
 		}
 		p.mu.Unlock()
-	} else if p.onAck != nil {
+	} else if p.onAck != nil && !p.abandoned() {
 		p.onAck(*m.TopicPartition.Topic, m.TopicPartition.Partition, int64(m.TopicPartition.Offset))
 	}
 	if p.done.Add(1) >= p.target.Load() {
@@ -313,6 +315,17 @@ func (p *producer) abandon() {
 		close(p.quit)
 		_ = p.k.Purge(ck.PurgeQueue | ck.PurgeInFlight)
 	})
+}
+
+// abandoned reports whether the producer was given up: what it is still told
+// is about a transaction that is none any more.
+func (p *producer) abandoned() bool {
+	select {
+	case <-p.quit:
+		return true
+	default:
+		return false
+	}
 }
 
 // close abandons the producer and frees it. It may be called twice.

@@ -61,9 +61,20 @@ func (s *Sink) tryRecover(ctx context.Context) (*pipeline.Position, error) {
 		return nil, err
 	}
 	// Whatever is under way when ownership goes is stopped.
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	gone := s.owner.gone()
+	ctx, cancel := during(ctx, gone)
+	defer cancel()
+	pos, err := s.takeOver(ctx)
+	if over(gone) {
+		return nil, errLost
+	}
+	s.tenure = gone
+	return pos, err
+}
+
+// during returns a context that also ends when ownership does.
+func during(ctx context.Context, gone <-chan struct{}) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
 	go func() {
 		select {
 		case <-gone:
@@ -71,11 +82,17 @@ func (s *Sink) tryRecover(ctx context.Context) (*pipeline.Position, error) {
 		case <-ctx.Done():
 		}
 	}()
-	pos, err := s.takeOver(ctx)
-	if !s.owner.holds() {
-		return nil, errLost
+	return ctx, cancel
+}
+
+// over reports whether a tenure has ended.
+func over(gone <-chan struct{}) bool {
+	select {
+	case <-gone:
+		return true
+	default:
+		return false
 	}
-	return pos, err
 }
 
 // own waits for the group to assign the task to this instance. The gate is
@@ -148,6 +165,7 @@ func (s *Sink) takeOver(ctx context.Context) (*pipeline.Position, error) {
 	}
 	failed := s.failedPrime(st)
 	s.reset()
+	s.state.next = st.high
 	if st.commit == nil {
 		if err := s.lost(ctx, st); err != nil {
 			return nil, err
