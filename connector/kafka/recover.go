@@ -139,7 +139,7 @@ func (s *Sink) lastOwner(ctx context.Context) string {
 
 // takeOver fences, reads and verifies.
 func (s *Sink) takeOver(ctx context.Context) (*pipeline.Position, error) {
-	if err := s.mayFence(); err != nil {
+	if err := s.mayFence(ctx); err != nil {
 		return nil, err
 	}
 	s.opts.Report(pipeline.StateFencing, "taking over "+s.opts.TransactionalID())
@@ -199,11 +199,18 @@ func (s *Sink) isSelf(o Owner) bool {
 // mayFence allows fencing unless this instance has been fenced too often while
 // the group said that the task is its own: then someone outside the group uses
 // the same transactional id.
-func (s *Sink) mayFence() error {
+func (s *Sink) mayFence(ctx context.Context) error {
 	if !s.fenced {
 		return nil
 	}
 	s.fenced = false
+	// A process that was stopped hears with its next heartbeat that the group
+	// has given its task away: until then it would only fence its successor.
+	select {
+	case <-time.After(2 * heartbeat):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	now := time.Now()
 	s.fences = slices.DeleteFunc(s.fences, func(t time.Time) bool { return now.Sub(t) > fenceWindow })
 	if len(s.fences) >= maxFences {
