@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"github.com/google/uuid"
 
@@ -92,9 +93,11 @@ func (t *task) transformer(log *slog.Logger) (*transform.Transformer, error) {
 	}
 	deps := transform.Deps{RunID: run.String(), Log: log, Defaults: binlog.NewFacts(t.source)}
 	if t.transform.Type == transform.TypeEnvelope {
-		if deps.Registry, err = t.client(log); err != nil {
+		client, err := t.client(log)
+		if err != nil {
 			return nil, err
 		}
+		deps.Registry, deps.History = client, client
 		if t.transform.SchemaPath != "" {
 			if deps.Catalog, err = schemas.LoadDir(t.transform.SchemaPath); err != nil {
 				return nil, fmt.Errorf("load schemas: %w", err)
@@ -105,12 +108,9 @@ func (t *task) transformer(log *slog.Logger) (*transform.Transformer, error) {
 }
 
 // client makes the registry client.
-func (t *task) client(log *slog.Logger) (transform.Registry, error) {
+func (t *task) client(log *slog.Logger) (registryPort, error) {
 	c, err := registry.New(t.registry, log)
-	if err != nil {
-		return nil, err
-	}
-	return registryPort{c}, nil
+	return registryPort{c}, err
 }
 
 // registryPort is the registry client as the transformer wants it.
@@ -130,6 +130,16 @@ func (p registryPort) Register(ctx context.Context, s transform.Subject) (int, e
 
 func (p registryPort) Lookup(ctx context.Context, s transform.Subject) (int, error) {
 	return p.Client.Lookup(ctx, s.Name, s.Schema)
+}
+
+// Versions returns a subject's versions under the names of messages.
+func (p registryPort) Versions(ctx context.Context, subject string) ([]transform.Version, error) {
+	versions, err := p.Client.Versions(ctx, subject)
+	list := make([]transform.Version, len(versions))
+	for i, v := range versions {
+		list[i] = transform.Version{Name: "version " + strconv.Itoa(v.Number), Schema: v.Schema}
+	}
+	return list, err
 }
 
 // envelopeID finds an event's id in a record: in the header id, or where an
