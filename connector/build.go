@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"github.com/google/uuid"
 
@@ -115,7 +116,7 @@ func (t *task) transformer(log *slog.Logger, newTopic func(context.Context, stri
 		if err != nil {
 			return nil, nil, err
 		}
-		deps.Registry = port
+		deps.Registry, deps.History = port, port
 		free = func() { _ = port.Close() } // it returns nil
 		if t.transform.SchemaPath != "" {
 			if deps.Catalog, err = schemas.LoadDir(t.transform.SchemaPath); err != nil {
@@ -154,6 +155,16 @@ func (p registryPort) Register(ctx context.Context, s transform.Subject) (int, e
 
 func (p registryPort) Lookup(ctx context.Context, s transform.Subject) (int, error) {
 	return p.Client.Lookup(ctx, s.Name, s.Schema)
+}
+
+// Versions returns a subject's versions under the names of messages.
+func (p registryPort) Versions(ctx context.Context, subject string) ([]transform.Version, error) {
+	versions, err := p.Client.Versions(ctx, subject)
+	list := make([]transform.Version, len(versions))
+	for i, v := range versions {
+		list[i] = transform.Version{Name: "version " + strconv.Itoa(v.Number), Schema: v.Schema}
+	}
+	return list, err
 }
 
 // envelopeID finds an event's id in a record: in the header id, or where an
