@@ -29,6 +29,8 @@ type Cluster struct {
 	// SASL_SSL (SCRAM and PLAIN) and with SSL that asks for a client's
 	// certificate; empty unless they were asked for.
 	BootstrapSASL, BootstrapSSL string
+	// BootstrapProxied is what the proxies of KafkaOptions.Proxy listen on.
+	BootstrapProxied string
 }
 
 // Broker is one node of a cluster.
@@ -38,6 +40,7 @@ type Broker struct {
 	ID int
 
 	ports map[string]int // by listener name
+	proxy string         // what the listener PROXIED advertises
 }
 
 // KafkaOptions changes how a cluster is started.
@@ -57,6 +60,11 @@ type KafkaOptions struct {
 	Users map[string]string
 	// HeapMB is each broker's heap, 512 when 0.
 	HeapMB int
+	// Proxy, when set, is given the number of each broker and the address of a
+	// plaintext listener beside the others. It returns what that listener
+	// advertises: the address of a proxy, which clients that ask there for
+	// brokers are then sent back to.
+	Proxy func(id int, upstream string) (string, error)
 }
 
 // kafkaJars returns the folder with the broker and its tools.
@@ -111,6 +119,13 @@ func (c *Cluster) start(ctx context.Context, o KafkaOptions) error {
 	if o.TLS != nil {
 		c.BootstrapSASL, c.BootstrapSSL = c.addresses("SASL_SSL"), c.addresses("SSL")
 	}
+	if o.Proxy != nil {
+		var proxies []string
+		for _, b := range c.Brokers {
+			proxies = append(proxies, b.proxy)
+		}
+		c.BootstrapProxied = strings.Join(proxies, ",")
+	}
 	for _, b := range c.Brokers {
 		if err := c.prepare(ctx, b, o); err != nil {
 			return err
@@ -138,9 +153,17 @@ func newBroker(id int, o KafkaOptions) (*Broker, error) {
 	if o.TLS != nil {
 		listeners = append(listeners, "SASL_SSL", "SSL")
 	}
+	if o.Proxy != nil {
+		listeners = append(listeners, "PROXIED")
+	}
 	for _, name := range listeners {
 		if b.ports[name], err = b.port(0); err != nil {
 			return nil, err
+		}
+	}
+	if o.Proxy != nil {
+		if b.proxy, err = o.Proxy(id, hostPort(b.ports["PROXIED"])); err != nil {
+			return nil, fmt.Errorf("make a proxy for broker %d: %w", id, err)
 		}
 	}
 	return b, nil
@@ -207,7 +230,11 @@ func (c *Cluster) settings(b *Broker, o KafkaOptions) map[string]string {
 	advertised := []string{}
 	for _, name := range slices.Sorted(maps.Keys(b.ports)) {
 		listeners = append(listeners, name+"://"+hostPort(b.ports[name]))
-		if name != "CONTROLLER" {
+		switch name {
+		case "CONTROLLER":
+		case "PROXIED":
+			advertised = append(advertised, name+"://"+b.proxy)
+		default:
 			advertised = append(advertised, name+"://"+hostPort(b.ports[name]))
 		}
 	}
@@ -215,7 +242,7 @@ func (c *Cluster) settings(b *Broker, o KafkaOptions) map[string]string {
 	out := map[string]string{
 		"process.roles": "broker,controller", "node.id": strconv.Itoa(b.ID), "controller.quorum.voters": strings.Join(voters, ","),
 		"listeners": strings.Join(listeners, ","), "advertised.listeners": strings.Join(advertised, ","),
-		"listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,SSL:SSL",
+		"listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,SASL_SSL:SASL_SSL,SSL:SSL",
 		"controller.listener.names":      "CONTROLLER", "inter.broker.listener.name": "PLAINTEXT",
 		"log.dirs": filepath.Join(b.Dir, "data"), "num.partitions": "1", "auto.create.topics.enable": "false",
 		"default.replication.factor": replicas, "min.insync.replicas": inSync,
