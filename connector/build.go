@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"github.com/google/uuid"
 
@@ -27,8 +28,7 @@ func (t *task) open(log *slog.Logger) *running {
 	report := func(pipeline.State, string) {}
 	t.sink.Log, t.sink.Version, t.sink.Host = log, version, hostname()
 	t.sink.Report = func(s pipeline.State, text string) { report(s, text) }
-	t.source.Log = log
-	t.source.Declared = binlog.NewFacts(t.source).Declared
+	t.source.Log, t.source.Reads = log, t.transform.Reads
 	if slot, err := kafka.HoldSlot(slotDir(), t.sink.Group(), t.sink.Host); err == nil {
 		r.slot, t.sink.Member = slot, slot.Member
 	} else {
@@ -116,7 +116,7 @@ func (t *task) transformer(log *slog.Logger, newTopic func(context.Context, stri
 		if err != nil {
 			return nil, nil, err
 		}
-		deps.Registry = port
+		deps.Registry, deps.History = port, port
 		free = func() { _ = port.Close() } // it returns nil
 		if t.transform.SchemaPath != "" {
 			if deps.Catalog, err = schemas.LoadDir(t.transform.SchemaPath); err != nil {
@@ -155,6 +155,16 @@ func (p registryPort) Register(ctx context.Context, s transform.Subject) (int, e
 
 func (p registryPort) Lookup(ctx context.Context, s transform.Subject) (int, error) {
 	return p.Client.Lookup(ctx, s.Name, s.Schema)
+}
+
+// Versions returns a subject's versions under the names of messages.
+func (p registryPort) Versions(ctx context.Context, subject string) ([]transform.Version, error) {
+	versions, err := p.Client.Versions(ctx, subject)
+	list := make([]transform.Version, len(versions))
+	for i, v := range versions {
+		list[i] = transform.Version{Name: "version " + strconv.Itoa(v.Number), Schema: v.Schema}
+	}
+	return list, err
 }
 
 // envelopeID finds an event's id in a record: in the header id, or where an
