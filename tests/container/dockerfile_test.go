@@ -46,7 +46,7 @@ func TestDockerfileStages(t *testing.T) {
 		has := func(word, rest string) bool {
 			return slices.Contains(stages[name], instruction{word, rest})
 		}
-		if !has("FROM", "${BASE_IMAGE} AS "+name) {
+		if !has("FROM", "--platform=$TARGETPLATFORM ${BASE_IMAGE} AS "+name) {
 			t.Errorf("%s is not made from BASE_IMAGE, for the architecture that is asked for", name)
 		}
 		if !has("USER", "65532:65532") {
