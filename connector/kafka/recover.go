@@ -151,6 +151,9 @@ func (s *Sink) takeOver(ctx context.Context) (*pipeline.Position, error) {
 	s.reset()
 	s.last = st.commit
 	if st.commit == nil {
+		if s.committedTxn > 0 {
+			return nil, s.opts.damaged(fmt.Sprintf("it held number %d", s.committedTxn))
+		}
 		if err := s.lost(ctx, st); err != nil {
 			return nil, err
 		}
@@ -158,6 +161,10 @@ func (s *Sink) takeOver(ctx context.Context) (*pipeline.Position, error) {
 		s.tx = transaction{}
 		return nil, s.pinAll()
 	}
+	if err := s.regressed(ctx, st.commit); err != nil {
+		return nil, err
+	}
+	s.committedTxn = st.commit.Txn
 	if err := s.adoptStore(st); err != nil {
 		return nil, err
 	}
