@@ -130,7 +130,7 @@ func (s *Source) first(ctx context.Context, q *inquiry) (begin, error) {
 		return begin{}, &pipeline.Refusal{
 			Exit: pipeline.ExitConfig, Rule: "first-start", Where: "snapshot.mode=" + s.opts.SnapshotMode,
 			What: "recovery continues from a stored position, and there is none",
-			Fix:  "millrace import-offsets, or choose where to begin: snapshot.mode=no_data, or millrace.start=earliest | now | gtid:<set> | <file>:<position>",
+			Fix:  "take the stored position over with millrace checkpoint set, or choose where to begin: snapshot.mode=no_data, or millrace.start=earliest | now | gtid:<set> | <file>:<position>",
 		}
 	}
 	s.warnOfXA(ctx, q)
