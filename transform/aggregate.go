@@ -168,10 +168,13 @@ func (t *Transformer) Prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if t.deps.Registry == nil && len(subjects) > 0 {
+		return errNoRegistry(t.opts.Value.Key)
+	}
+	if err := t.checkHistory(ctx); err != nil {
+		return err
+	}
 	if t.opts.Register && len(subjects) > 0 {
-		if t.deps.Registry == nil {
-			return errNoRegistry(t.opts.Value.Key)
-		}
 		if err := t.deps.Registry.DryRun(ctx, subjects); err != nil {
 			return err
 		}

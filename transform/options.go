@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"millrace/connector/pipeline"
+	"millrace/transform/avro"
 )
 
 // The forms of a record, by the transform's type in the connector's
@@ -61,6 +62,9 @@ type Options struct {
 	IgnoreExtra bool
 	// Register allows a schema to be registered; else it must be there.
 	Register bool
+	// Compatibility is the level at which each declared record is compared
+	// with its registered versions.
+	Compatibility avro.Level
 	// Subjects is one of the names of subject strategies below.
 	Subjects string
 	// TraceParent and TraceState are columns with W3C trace context, or empty.
@@ -106,6 +110,10 @@ func ReadOptions(s pipeline.Settings) Options {
 	}
 	return o
 }
+
+// Declares reports whether the records have declared schemas, which a registry
+// holds.
+func (o *Options) Declares() bool { return o.Type == TypeEnvelope }
 
 // chain finds the one transform that makes records, and refuses every other.
 func (o *Options) chain(s pipeline.Settings) {
@@ -222,6 +230,7 @@ func (o *Options) eventRouter(s pipeline.Settings) {
 	}
 	s.Lookup("millrace.schemas.path")
 	s.Lookup("millrace.schemas.namespace")
+	s.Lookup("millrace.schemas.compatibility")
 	s.Lookup("millrace.headers.id")
 	s.Lookup("millrace.payload.extra.fields")
 }
@@ -248,6 +257,7 @@ func (o *Options) envelope(s pipeline.Settings) {
 	if !isNamespace(o.Namespace) {
 		s.Problem("millrace.schemas.namespace", strconv.Quote(o.Namespace)+" is no Avro namespace: names of letters, digits and _, joined by dots")
 	}
+	o.Compatibility = readCompatibility(s)
 	o.IgnoreExtra = pipeline.OneOf(s, "millrace.payload.extra.fields", "reject", "ignore") == "ignore"
 	o.Register = pipeline.Bool(s, valueConverter+".auto.register.schemas", true)
 	o.Subjects = readStrategy(s, valueConverter+".value.subject.name.strategy")
@@ -271,6 +281,14 @@ func (o *Options) withoutIDHeader(s pipeline.Settings) {
 			s.Problem(key, "false does not go with the header id that transforms."+o.Transform+".table.fields.additional.placement makes of "+p.Column+": consumers take it for the event's id")
 		}
 	}
+}
+
+func readCompatibility(s pipeline.Settings) avro.Level {
+	words := make([]string, len(avro.Levels))
+	for i, level := range avro.Levels {
+		words[i] = string(level)
+	}
+	return avro.Level(pipeline.OneOf(s, "millrace.schemas.compatibility", words...))
 }
 
 // readStrategy takes Confluent's class names, with or without the package.

@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/sr"
+
 	"millrace/tests/services"
 )
 
@@ -33,6 +35,10 @@ type rig struct {
 	config   string
 	settings map[string]string
 	binary   string
+	// env is added to the environment of the program.
+	env []string
+	// registry leads to the schema registry.
+	registry []sr.ClientOpt
 }
 
 var nextServerID = struct {
@@ -84,6 +90,7 @@ func newRigOn(t *testing.T, db *services.Database, cluster *services.Cluster, pa
 		"value.converter":                                     "io.confluent.connect.avro.AvroConverter",
 		"value.converter.schema.registry.url":                 services.Registry(t).URL,
 	}
+	r.registry = []sr.ClientOpt{sr.URLs(services.Registry(t).URL)}
 	r.worker = filepath.Join(r.dir, "worker.properties")
 	r.write(t, r.worker, r.workerText())
 	r.config = filepath.Join(r.dir, "outbox.json")
@@ -163,7 +170,7 @@ func (r *rig) start(t *testing.T, more ...string) *process {
 	t.Helper()
 	p := &process{log: &lockedBuffer{}, done: make(chan struct{})}
 	p.cmd = exec.Command(r.binary, append([]string{"run", r.worker, r.config}, more...)...)
-	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
+	p.cmd.Stdout, p.cmd.Stderr, p.cmd.Env = p.log, p.log, append(os.Environ(), r.env...)
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
