@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"millrace/tests/services"
 )
@@ -23,7 +25,7 @@ func (r *rig) command(t *testing.T, args ...string) (code int, out string) {
 	t.Helper()
 	var b bytes.Buffer
 	cmd := exec.CommandContext(t.Context(), r.binary, args...)
-	cmd.Stdout, cmd.Stderr = &b, &b
+	cmd.Stdout, cmd.Stderr, cmd.Env = &b, &b, append(os.Environ(), r.env...)
 	err := cmd.Run()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
@@ -86,8 +88,7 @@ func (r *rig) refuse(t *testing.T, g *golden, rows []refusalRow) {
 		p := s.start(t)
 		pending = append(pending, func() {
 			t.Run(row.name, func(t *testing.T) {
-				if row.then != nil {
-					p.streaming(t)
+				if row.then != nil && p.streams(t) {
 					row.then(t, s)
 				}
 				code := p.wait(t)
@@ -104,6 +105,24 @@ func (r *rig) refuse(t *testing.T, g *golden, rows []refusalRow) {
 		finish(atOnce - 1)
 	}
 	finish(0)
+}
+
+// streams waits until the process reads the log, and reports whether it did not
+// end before.
+func (p *process) streams(t *testing.T) bool {
+	t.Helper()
+	deadline := time.Now().Add(time.Minute)
+	for !strings.Contains(p.log.String(), "to=STREAMING") {
+		select {
+		case <-p.done:
+			return false
+		case <-time.After(10 * time.Millisecond):
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("millrace does not stream")
+		}
+	}
+	return true
 }
 
 // sibling is another connector on the same database and topics.
@@ -132,6 +151,9 @@ func (r *rig) workerText() string {
 func (r *rig) normalise(text string, more ...string) string {
 	registry := strings.TrimPrefix(r.settings["value.converter.schema.registry.url"], "http://")
 	registry, _, _ = strings.Cut(registry, "/")
+	if user := r.settings["database.user"]; user != services.ConnectorUser {
+		more = append(more, user, "USER")
+	}
 	return normalise(text, append(more, r.name, "CONNECTOR", r.dir+"/", "", r.prefix, "", r.schema, "SCHEMA",
 		r.cluster.Bootstrap, "KAFKA", r.db.Addr(), "DATABASE", registry, "REGISTRY")...)
 }
@@ -267,7 +289,7 @@ func (r *rig) logFile(t *testing.T) string {
 // server gave to another one.
 func (r *rig) otherHistory(t *testing.T, own string) {
 	t.Helper()
-	statements("INSERT INTO SCHEMA.outbox VALUES ('" + id1 + "','order','7','OrderPlaced','{\"aggregate\": 7, \"version\": 1}')")(t, r)
+	statements("INSERT INTO SCHEMA.outbox VALUES ('"+id1+"','order','7','OrderPlaced','{\"aggregate\": 7, \"version\": 1}')")(t, r)
 	all := strings.TrimSuffix(r.gtids(t, "", ""), ",")
 	last := map[string]any{"commit_us": 1_000_001, "rows": 1}
 	if r.db.Flavor == services.FlavorMySQL {
