@@ -70,7 +70,7 @@ var renamed = []config.Rename{
 	{Old: "*.ssl.engine.factory.class", Why: noClasses},
 }
 
-const noClasses = "Java classes cannot be loaded"
+const noClasses = "Java classes cannot be loaded: remove it"
 
 // words returns a Rename.Convert by pairs of old and new value.
 func words(pairs ...string) func(string) (string, bool) {
@@ -131,11 +131,11 @@ var withoutEffect = []struct {
 var jdbcDriver = []string{
 	"database.allowMultiQueries", "database.allowPublicKeyRetrieval", "database.authenticationPlugins", "database.autoReconnect",
 	"database.cacheCallableStmts", "database.cachePrepStmts", "database.characterEncoding", "database.connectionCollation",
-	"database.connectionTimeZone", "database.defaultAuthenticationPlugin", "database.defaultFetchSize", "database.enabledTLSProtocols",
+	"database.connectionTimeZone", "database.defaultAuthenticationPlugin", "database.defaultFetchSize",
 	"database.forceConnectionTimeZoneToSession", "database.maxReconnects", "database.noAccessToProcedureBodies",
 	"database.nullCatalogMeansCurrent", "database.preserveInstants", "database.rewriteBatchedStatements", "database.serverRSAPublicKeyFile",
 	"database.serverTimezone", "database.sessionVariables", "database.socketTimeout", "database.tcpKeepAlive", "database.tinyInt1isBit",
-	"database.tlsVersions", "database.trustCertificateKeyStoreType", "database.clientCertificateKeyStoreType",
+	"database.trustCertificateKeyStoreType", "database.clientCertificateKeyStoreType",
 	"database.useAffectedRows", "database.useCompression", "database.useCursorFetch", "database.useInformationSchema",
 	"database.useJDBCCompliantTimezoneShift", "database.useLegacyDatetimeCode", "database.useSSL", "database.useTimezone",
 	"database.useUnicode", "database.yearIsDateType", "database.zeroDateTimeBehavior", "database.connection.timezone",

@@ -187,9 +187,10 @@ func eachShape(args []string, out outside, do func(*task, *transform.Transformer
 		if err != nil {
 			return err
 		}
-		tr, err := t.transformer(quiet)
+		tr, free, err := t.transformer(quiet, nil)
 		if err == nil {
 			err = do(t, tr, client)
+			free()
 		}
 		if err = errors.Join(err, client.Close()); err != nil {
 			return fmt.Errorf("connector %s: %w", t.name, err)
@@ -225,22 +226,31 @@ func registerAll(ctx context.Context, args []string, out outside) error {
 		if !t.transform.Declares() {
 			continue
 		}
-		t.transform.Register, t.registry.AutoRegister, t.registry.UseLatest = true, true, false
-		tr, err := t.transformer(log)
-		if err == nil {
-			err = tr.Prepare(ctx)
-		}
-		if err != nil {
+		if err := t.register(ctx, log, out); err != nil {
 			return fmt.Errorf("connector %s: %w", t.name, err)
 		}
-		ids := tr.SchemaIDs()
-		subjects, err := tr.Subjects()
-		if err != nil {
-			return err
-		}
-		for _, subject := range subjects {
-			_, _ = fmt.Fprintln(out.stdout, subject.Name+": id "+strconv.Itoa(ids[subject.Name]))
-		}
+	}
+	return nil
+}
+
+// register registers the schemas of one connector.
+func (t *task) register(ctx context.Context, log *slog.Logger, out outside) error {
+	t.transform.Register, t.registry.AutoRegister, t.registry.UseLatest = true, true, false
+	tr, free, err := t.transformer(log, nil)
+	if err != nil {
+		return err
+	}
+	defer free()
+	if err := tr.Prepare(ctx); err != nil {
+		return err
+	}
+	ids := tr.SchemaIDs()
+	subjects, err := tr.Subjects()
+	if err != nil {
+		return err
+	}
+	for _, subject := range subjects {
+		_, _ = fmt.Fprintln(out.stdout, subject.Name+": id "+strconv.Itoa(ids[subject.Name]))
 	}
 	return nil
 }

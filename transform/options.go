@@ -126,7 +126,7 @@ func (o *Options) chain(s pipeline.Settings) {
 		kind := strings.TrimSpace(pipeline.String(s, key, ""))
 		switch {
 		case kind == "":
-			s.Problem(key, "is not set")
+			s.Problem(key, "is not set; these are: "+TypeEnvelope+", "+TypeEventRouter)
 		case kind == TypeTableShape:
 			s.Problem(key, kind+" is not supported yet; these are: "+TypeEnvelope+", "+TypeEventRouter)
 		case kind != TypeEnvelope && kind != TypeEventRouter:
@@ -204,7 +204,7 @@ func (o *Options) refuseUnsupported(s pipeline.Settings) {
 	for _, prefix := range neverYet {
 		for _, key := range s.Keys(prefix) {
 			if v, _ := s.Lookup(key); strings.TrimSpace(v) != "" {
-				s.Problem(key, "is not supported yet")
+				s.Problem(key, "is not supported yet: without it values are published as they are in the table")
 			}
 		}
 	}
@@ -299,7 +299,9 @@ func readStrategy(s pipeline.Settings, key string) string {
 	case TopicNameStrategy, RecordNameStrategy, TopicRecordNameStrategy:
 		return short
 	}
-	s.Problem(key, strconv.Quote(class)+" is not supported; these are: "+strings.Join([]string{TopicNameStrategy, RecordNameStrategy, TopicRecordNameStrategy}, ", "))
+	// The registry's client reads it too: in the same words it is told once.
+	s.Problem(key, "want one of "+strings.Join([]string{TopicNameStrategy, RecordNameStrategy, TopicRecordNameStrategy}, ", ")+
+		", with or without io.confluent.kafka.serializers.subject.; have "+strconv.Quote(class))
 	return TopicNameStrategy
 }
 
