@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"encoding/json"
 	"log/slog"
 	"os"
 	"strconv"
@@ -57,6 +58,10 @@ type Options struct {
 	WarnBrokers bool
 	// StartTimeout bounds how long the first connection may take.
 	StartTimeout time.Duration
+
+	// CheckFact, if set, is asked in recovery whether a fact that SetFact has
+	// set may take the place of the one that is stored.
+	CheckFact func(kind string, stored, set json.RawMessage) error
 
 	// CheckpointTopic and StatusTopic are full topic names.
 	CheckpointTopic, StatusTopic string

@@ -277,6 +277,11 @@ func (s *Sink) adoptStore(st *stored) error {
 	s.state.pruned, s.state.tableSlot = st.table.Pruned, st.slot
 	s.state.partitions = st.partitions()
 	for kind, fact := range st.facts {
+		if s.state.changed[kind] && s.opts.CheckFact != nil {
+			if err := s.opts.CheckFact(kind, fact, s.state.facts[kind]); err != nil {
+				return err
+			}
+		}
 		if !s.state.changed[kind] {
 			s.state.facts[kind] = fact
 		} else if string(s.state.facts[kind]) == string(fact) {
