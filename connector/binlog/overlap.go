@@ -19,7 +19,7 @@ func (s *Source) overlap(ctx context.Context, srv *server, b begin, same bool) e
 	if err != nil {
 		return fmt.Errorf("read the checkpoint's last transaction: %w", err)
 	}
-	if !last.known {
+	if !last.known || plantedNoOverlap {
 		return nil
 	}
 	req, ok := overlapRequest(srv, b, last, same)
@@ -33,7 +33,7 @@ func (s *Source) overlap(ctx context.Context, srv *server, b begin, same bool) e
 	if err != nil {
 		return err
 	}
-	p := probe{asm: asm, last: last, byFile: req.set == nil, times: same || !srv.mariadb}
+	p := probe{asm: asm, last: last, byFile: req.set == nil, same: same, times: same || !srv.mariadb}
 	req.handle = p.event
 	err = s.dumpUntil(ctx, req)
 	switch {
@@ -65,12 +65,14 @@ func isOutOfSight(err error) bool {
 
 // overlapRequest asks for the last transaction again: by its place on the
 // same server, else by the position without it. It reports false when it is
-// purged.
+// purged. That its place has gone does not show this: a server that was reset
+// numbers its files anew, too.
 func overlapRequest(srv *server, b begin, last lastTx, same bool) (dumpRequest, bool) {
 	req := dumpRequest{extra: extraOverlap, file: last.file, pos: uint32(last.start)}
 	if same && last.file != "" && last.start < 1<<32 {
-		f, listed := srv.log(last.file)
-		return req, listed && last.start < f.Size
+		if f, listed := srv.log(last.file); listed && last.start < f.Size {
+			return req, true
+		}
 	}
 	if last.gtid.IsZero() || b.set == nil {
 		return req, false
@@ -109,7 +111,10 @@ type probe struct {
 	asm    *assembler
 	last   lastTx
 	byFile bool // it must come first
+	same   bool // it is the server that it was read from
 	times  bool // compare commit times
+	// beat is the header of the last event if that was a heartbeat.
+	beat eventHeader
 	// found, and what was found: differs says how it is another one; rows were
 	// counted unless it is too large.
 	found   bool
@@ -124,7 +129,7 @@ func (p *probe) event(raw []byte) error {
 	if err != nil {
 		return err
 	}
-	if !p.found && (h.kind == evHeartbeat || h.kind == evHeartbeatV2) && !p.asm.group.open {
+	if p.quiet(h) {
 		return errCaughtUp
 	}
 	next, err := p.asm.event(raw)
@@ -151,6 +156,19 @@ func (p *probe) event(raw []byte) error {
 	return nil
 }
 
+// quiet reports whether the event says that the log ends here. A heartbeat
+// does, except that MySQL sends one as well before the first transaction behind
+// those that it leaves out: there it takes a second one at the same place.
+func (p *probe) quiet(h eventHeader) bool {
+	if h.kind != evHeartbeat && h.kind != evHeartbeatV2 || p.asm.group.open {
+		p.beat = eventHeader{}
+		return false
+	}
+	again := p.beat.kind == h.kind && p.beat.logPos == h.logPos
+	p.beat = h
+	return !p.found && (again || p.byFile || p.asm.flavor == pipeline.MariaDB)
+}
+
 // compare looks at an open group.
 func (p *probe) compare(g *group) error {
 	switch {
@@ -163,7 +181,7 @@ func (p *probe) compare(g *group) error {
 		return nil
 	}
 	// Whole seconds are those of a header, which each server writes anew.
-	exact := p.byFile || g.commitTime%1e6 != 0 || p.last.commitTime%1e6 != 0
+	exact := p.same || g.commitTime%1e6 != 0 || p.last.commitTime%1e6 != 0
 	if p.times && exact && g.commitTime != p.last.commitTime {
 		p.differs = fmt.Sprintf("it was committed at %s, the server says %s",
 			microTime(p.last.commitTime).Format(timeLayout), microTime(g.commitTime).Format(timeLayout))
