@@ -52,12 +52,16 @@ bin/up:
 test: ## everything: lint, vet, all tests with race detector and on real servers, the demo; prints the minutes of each room
 	@.ci/minutes begin
 	@trap '.ci/minutes end' EXIT; $(MAKE) --no-print-directory -s lint vet build bin/up; \
-	bin/up -- $(MAKE) --no-print-directory -s -k test-unit test-e2e test-faults-short; \
+	bin/up -- $(MAKE) --no-print-directory -s -k test-rooms test-e2e test-faults-short; \
 	.ci/minutes time demo $(MAKE) --no-print-directory -s demo DEMO_SECONDS=$(or $(DEMO_SECONDS),60)
 
 .PHONY: test-unit
-test-unit: ## tests of the rooms, with the race detector
+test-unit: ## tests of the rooms that need no server, with the race detector
 	@.ci/minutes packages go test -race -timeout 15m $(ROOMS)
+
+.PHONY: test-rooms
+test-rooms: ## all tests of the rooms, with the race detector and on real servers
+	@.ci/minutes packages go test -race -tags live -timeout 15m $(ROOMS)
 
 .PHONY: test-e2e
 test-e2e: build ## tests from outside, on real servers that are started when none are running
@@ -100,12 +104,20 @@ race: ## the rooms' tests with the race detector, three times over
 fuzz: ## each fuzz target for FUZZ_SECONDS
 	@for package in $$(go list $(ROOMS)); do \
 	  for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
-	    echo "$$package $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZ_SECONDS)s $$package; \
+	    echo "$$package $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZ_SECONDS)s -fuzzminimizetime 10x $$package; \
 	  done; done
 
 .PHONY: bench
 bench: ## the rooms' benchmarks, with allocations
 	go test -run '^$$' -bench . -benchmem $(ROOMS)
+
+# Events of each log of bench-quick.
+BENCH_EVENTS ?= 200000
+
+.PHONY: bench-quick
+bench-quick: build ## how fast the program catches up, with a real MySQL and an embedded Kafka; BENCH_EVENTS=200000
+	@go build -o bin/bench ./tests/bench
+	@MILLRACE_BINARY=$(CURDIR)/bin/millrace bin/bench quick -events $(BENCH_EVENTS)
 
 $(GOLANGCI):
 	@echo "installing golangci-lint $(GOLANGCI_VERSION) into $(CACHE)/bin (some minutes, once)"

@@ -157,6 +157,7 @@ func (p *process) failed(t *running, err error) {
 type running struct {
 	name     string
 	pipeline *pipeline.Pipeline
+	records  *lateTransformer
 	status   *kafka.StatusWriter
 	slot     *kafka.Slot
 	log      *slog.Logger
@@ -174,6 +175,9 @@ func (r *running) run(ctx context.Context) error {
 		}
 	}()
 	err := r.pipeline.Run(ctx)
+	if r.records.close != nil {
+		r.records.close()
+	}
 	stop()
 	select {
 	case <-told:

@@ -42,7 +42,10 @@ func (s *Sink) commit(ctx context.Context, b *pipeline.Batch, gone <-chan struct
 		return err
 	}
 	s.opts.onStep("checkpointed")
-	if !s.owner.holds() {
+	if err := s.alone(); err != nil {
+		return err
+	}
+	if over(gone) {
 		return errLost
 	}
 	if !s.opts.AtLeastOnce {
@@ -71,6 +74,7 @@ type written struct {
 	commit  Checkpoint
 	table   bool
 	minute  string
+	hour    string
 	pruned  string
 }
 
@@ -120,6 +124,7 @@ func (s *Sink) checkpoint(b *pipeline.Batch, now time.Time) Checkpoint {
 	c := Checkpoint{
 		V: formatVersion, Txn: s.tx.txn, Epoch: s.state.epoch, Count: s.state.count,
 		TimeUS: now.UnixMicro(), State: "streaming",
+		Move:  s.moving,
 		Owner: Owner{Instance: s.opts.Instance, Host: s.opts.Host, PID: s.opts.PID, Version: s.opts.Version, Started: s.started.UnixMicro()},
 	}
 	c.setPosition(b.End)
@@ -180,6 +185,23 @@ func (s *Sink) table() Table {
 	return t
 }
 
+// count returns how many partitions there are.
+func (ps Partitions) count() int {
+	n := 0
+	for _, parts := range ps {
+		n += len(parts)
+	}
+	return n
+}
+
+const (
+	// hourLayout tells hours apart, in UTC.
+	hourLayout = "2006-01-02T15"
+	// maxAnchored is up to how many partitions the history lists them, which
+	// keeps its records below a megabyte.
+	maxAnchored = 5000
+)
+
 // maxPruned bounds how many history records one commit removes.
 const maxPruned = 60
 
@@ -192,6 +214,12 @@ func (s *Sink) history(w *written, now time.Time) {
 	w.minute = minute
 	past := w.commit
 	past.Partitions = nil
+	if hour := now.UTC().Format(hourLayout); hour != s.state.hour {
+		w.hour = hour
+		if all := s.table().Partitions; all.count() <= maxAnchored {
+			past.Partitions = all
+		}
+	}
 	w.add(historyKey(s.opts.Connector, minute), encode(past))
 	at, err := time.Parse(minuteLayout, w.pruned)
 	if err != nil {
@@ -209,11 +237,15 @@ func (s *Sink) history(w *written, now time.Time) {
 // committed moves the state on.
 func (s *Sink) committed(w written, now time.Time) {
 	s.state.txn = s.tx.txn
+	s.state.next = s.p.place.behind(!s.opts.AtLeastOnce)
 	s.tx.open = false
 	clear(s.state.changed)
 	s.state.pruned = w.pruned
 	if w.minute != "" {
 		s.state.minute = w.minute
+	}
+	if w.hour != "" {
+		s.state.hour = w.hour
 	}
 	if w.table {
 		s.state.tableTxn, s.state.tableSlot, s.state.tableAt = s.tx.txn, 1-s.state.tableSlot, now

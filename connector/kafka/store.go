@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -119,6 +120,21 @@ func (st *stored) choose() bool {
 	return st.table != nil
 }
 
+// partitions returns what was written to each partition: the table, and over
+// it what the commit lists.
+func (st *stored) partitions() Partitions {
+	all := Partitions{}
+	for _, from := range []Partitions{st.table.Partitions, st.commit.Partitions} {
+		for name, parts := range from {
+			if all[name] == nil {
+				all[name] = make(map[int32]Partition, len(parts))
+			}
+			maps.Copy(all[name], parts)
+		}
+	}
+	return all
+}
+
 // check refuses what cannot be continued from.
 func (st *stored) check(o Options) error {
 	switch {
@@ -139,21 +155,30 @@ func (o Options) damaged(how string) error {
 func (st *stored) take(o Options, c Consumed) error {
 	k, ok := parseKey(c.Key)
 	if !ok || k.Connector != o.Connector || k.Task != taskNumber {
-		return with(refusal(pipeline.ExitRefused, "checkpoint-foreign", fmt.Sprintf("the checkpoint topic holds a record that is not this connector's, key %.80q at offset %d", c.Key, c.Offset)), o.CheckpointTopic,
-			"choose a millrace.checkpoint.topic that nothing else writes to", nil)
+		return o.foreign(c)
 	}
 	if c.Value == nil || k.Kind == kindHistory {
 		return nil
 	}
-	err := st.put(k, c.Value)
+	if err := st.put(k, c.Value); err != nil {
+		return o.unreadable(c, err)
+	}
+	return nil
+}
+
+// foreign is the refusal of a record that this program did not write.
+func (o Options) foreign(c Consumed) error {
+	return with(refusal(pipeline.ExitRefused, "checkpoint-foreign", fmt.Sprintf("the checkpoint topic holds a record that is not this connector's, key %.80q at offset %d", c.Key, c.Offset)), o.CheckpointTopic,
+		"choose a millrace.checkpoint.topic that nothing else writes to", nil)
+}
+
+// unreadable is the refusal of one of our records that cannot be read.
+func (o Options) unreadable(c Consumed, err error) error {
 	var newer *newerFormatError
 	if errors.As(err, &newer) {
 		return with(refusal(pipeline.ExitRefused, "checkpoint-version", newer.Error()), o.CheckpointTopic, "run the version of millrace that wrote it, or a newer one", nil)
 	}
-	if err != nil {
-		return with(refusal(pipeline.ExitRefused, "checkpoint-damaged", fmt.Sprintf("the record at offset %d cannot be read", c.Offset)), o.CheckpointTopic, "restore the topic from a replica or backup", err)
-	}
-	return nil
+	return with(refusal(pipeline.ExitRefused, "checkpoint-damaged", fmt.Sprintf("the record at offset %d cannot be read", c.Offset)), o.CheckpointTopic, "restore the topic from a replica or backup", err)
 }
 
 func (st *stored) put(k recordKey, value []byte) error {
@@ -183,27 +208,11 @@ func (st *stored) put(k recordKey, value []byte) error {
 // ReadCheckpoint returns the task's last checkpoint without owning or fencing
 // anything, or nil when there is none. For `millrace lag` and its like.
 func ReadCheckpoint(ctx context.Context, o Options) (*Checkpoint, error) {
-	o = o.withDefaults()
-	a, err := newAdmin(o)
+	i, err := Inspect(ctx, o)
 	if err != nil {
 		return nil, err
 	}
-	defer a.close()
-	if _, err := a.connect(ctx, o.StartTimeout); err != nil {
-		return nil, err
-	}
-	found, err := a.describe(ctx, []string{o.CheckpointTopic})
-	if err != nil {
-		return nil, err
-	}
-	if _, ok := found[o.CheckpointTopic]; !ok {
-		return nil, nil
-	}
-	st, err := o.readStore(ctx, a, stableOffset)
-	if err != nil {
-		return nil, err
-	}
-	return st.commit, nil
+	return i.Checkpoint, nil
 }
 
 // ranBefore looks for a trace of an earlier life of the task when there is no
