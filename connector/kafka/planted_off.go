@@ -11,9 +11,11 @@ const (
 	plantedEarlyCheckpoint = false
 	// The checkpoint is written in a transaction of its own.
 	plantedOutside = false
-	// The checkpoint is read before older owners are fenced.
+	// The checkpoint is read before older owners are fenced, and the place of
+	// PRIME, which alone would make up for that, is not looked at.
 	plantedReadFirst = false
-	// The checkpoint is read to the last stable offset only.
+	// The checkpoint is read to the last stable offset only, and the place of
+	// PRIME is not looked at.
 	plantedReadStable = false
 	// A producer is used again after its transaction was aborted.
 	plantedReuse = false

@@ -91,7 +91,7 @@ func (r *run) resetTo(ctx context.Context, last *checkpoint) error {
 
 // runToEnd runs the connector until it ends, and says how.
 func (r *run) runToEnd(ctx context.Context) (code int, out string) {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 40*time.Second)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, r.binary, "run", r.worker, r.config)
 	var b bytes.Buffer

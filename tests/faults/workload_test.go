@@ -63,9 +63,11 @@ func (w *workload) begin(ctx context.Context) error {
 	if _, err := w.pool.ExecContext(ctx, "INSERT INTO aggregate VALUES "+strings.Join(values, ",")); err != nil {
 		return fmt.Errorf("make the aggregates: %w", err)
 	}
-	tokens := make(chan struct{})
+	// All writers are woken at once, so that transactions stand close together
+	// in the log.
+	tokens := make(chan struct{}, writerCount)
 	w.wg.Go(func() {
-		tick := time.NewTicker(time.Second / time.Duration(w.perSecond))
+		tick := time.NewTicker(writerCount * time.Second / time.Duration(w.perSecond))
 		defer tick.Stop()
 		for {
 			select {
@@ -73,9 +75,11 @@ func (w *workload) begin(ctx context.Context) error {
 				close(tokens)
 				return
 			case <-tick.C:
-				select {
-				case tokens <- struct{}{}:
-				default:
+				for range writerCount {
+					select {
+					case tokens <- struct{}{}:
+					default:
+					}
 				}
 			}
 		}
