@@ -205,7 +205,7 @@ func (s *Sink) begin(ctx context.Context) error {
 // or else replaces the producer: nothing sent by the old one is accepted after
 // the new one's InitTransactions.
 func (s *Sink) settle(ctx context.Context) error {
-	if s.opts.without.proof {
+	if s.opts.without.proof || plantedTrustEnd {
 		s.after.unproven = false
 	}
 	tooBig := false
@@ -267,8 +267,10 @@ func (s *Sink) publish(ctx context.Context, b *pipeline.Batch, gone <-chan struc
 		}
 	}
 	s.opts.onStep("sent")
-	if err := s.flushed(ctx, gone); err != nil {
-		return err
+	if !plantedEarlyCheckpoint {
+		if err := s.flushed(ctx, gone); err != nil {
+			return err
+		}
 	}
 	s.state.count += uint64(len(b.Records))
 	for _, p := range s.touched {
@@ -323,7 +325,7 @@ func (s *Sink) flushed(ctx context.Context, gone <-chan struct{}) error {
 // alone returns errOvertaken when another producer has written to the
 // checkpoint partition since this task's last commit.
 func (s *Sink) alone() error {
-	if s.opts.without.place {
+	if s.opts.without.place || plantedReadFirst || plantedReadStable {
 		return nil
 	}
 	return s.p.place.follows(s.state.next)

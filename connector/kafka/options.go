@@ -162,7 +162,7 @@ func (o Options) withDefaults() Options {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	if o.onStep == nil {
-		o.onStep = func(string) {}
+		o.onStep = failpoint
 	}
 	return o
 }

@@ -206,6 +206,9 @@ var (
 // drop gives the producer up, and with it whatever transaction is open. The
 // producer is freed beside what comes next.
 func (s *Sink) drop() {
+	if plantedReuse && s.abortAndKeep() {
+		return
+	}
 	if s.p != nil {
 		s.p.abandon()
 		s.old.Go(s.p.close)
