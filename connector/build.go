@@ -37,8 +37,10 @@ func (t *task) open(log *slog.Logger) *running {
 	if t.transform.Type == transform.TypeEnvelope {
 		t.sink.Identity = envelopeID
 	}
+	t.sink.CheckFact = t.checkPins
 	source := binlog.New(t.source)
 	sink := kafka.New(t.sink)
+	r.gauge = binlog.NewGauge(t.source)
 	r.pipeline = pipeline.New(pipeline.Options{
 		Connector: t.name, Limits: t.limits, Log: log,
 		Prepare: func(ctx context.Context) error { return t.prepare(ctx, records, sink, log) },
@@ -49,9 +51,35 @@ func (t *task) open(log *slog.Logger) *running {
 		r.pipeline.SetState(s)
 	}
 	r.status = kafka.NewStatusWriter(t.sink, 0, func() kafka.StatusSnapshot {
-		return kafka.StatusSnapshot{Status: r.pipeline.Status(), BytesBehind: -1, Metrics: sink.Metrics()}
+		snap := kafka.StatusSnapshot{Status: r.pipeline.Status(), BytesBehind: -1, Metrics: sink.Metrics()}
+		if snap.State == pipeline.StateStreaming {
+			at := snap.Position
+			if at.IsZero() {
+				at = snap.Metrics.Position
+			}
+			snap.BytesBehind = r.gauge.BytesBehind(context.Background(), at)
+		}
+		return snap
 	})
 	return r
+}
+
+// factSchemas is the fact under which the ids of schemas are pinned.
+const factSchemas = "schemas"
+
+// checkPins refuses a registry that gives a schema another id than it had at
+// the last start.
+func (t *task) checkPins(kind string, stored, set json.RawMessage) error {
+	if kind != factSchemas || t.transform.RenewPins {
+		return nil
+	}
+	var was, is struct {
+		Pins map[string]transform.Pin `json:"pins"`
+	}
+	if err := errors.Join(json.Unmarshal(stored, &was), json.Unmarshal(set, &is)); err != nil {
+		return fmt.Errorf("read the pinned schema ids: %w", err)
+	}
+	return transform.CheckPins(was.Pins, is.Pins)
 }
 
 // slotDir is where processes of this machine agree on their places in groups.
@@ -80,12 +108,8 @@ func (t *task) prepare(ctx context.Context, records *lateTransformer, sink *kafk
 	if err := sink.EnsureTopics(ctx, tr.Topics()); err != nil {
 		return fmt.Errorf("check topics: %w", err)
 	}
-	if ids := tr.SchemaIDs(); len(ids) > 0 {
-		fact := map[string]any{}
-		for subject, id := range ids {
-			fact[subject] = id
-		}
-		return sink.SetFact(ctx, "schemas", map[string]any{"ids": fact})
+	if pins := tr.Pins(); len(pins) > 0 {
+		return sink.SetFact(ctx, factSchemas, map[string]any{"pins": pins})
 	}
 	return nil
 }

@@ -149,7 +149,7 @@ var shapeNames = []string{
 	"extended.headers.enabled", "field.name.adjustment.mode", "include.schema.comments", "message.key.columns", "post.processors*",
 	"provide.transaction.metadata", "schema.name.adjustment.mode", "skip.messages.without.change", "skipped.operations",
 	"time.precision.mode", "tombstones.on.delete", "predicates", "millrace.schemas.path", "millrace.schemas.namespace",
-	"millrace.schemas.envelope.compatibility", "millrace.schemas.compatibility", "millrace.headers.id", "millrace.headers.sequence", "millrace.aggregates",
+	"millrace.schemas.envelope.compatibility", "millrace.schemas.compatibility", "millrace.schemas.envelope.compatibility.*", "millrace.schemas.pinned.ids", "millrace.headers.id", "millrace.headers.sequence", "millrace.aggregates",
 	"millrace.trace.traceparent.column", "millrace.trace.tracestate.column", "millrace.registry.retries",
 	"millrace.registry.timeout.ms", "millrace.registry.retry.backoff.ms", "millrace.registry.retry.backoff.max.ms",
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"millrace/connector/admin"
+	"millrace/connector/binlog"
 	"millrace/connector/kafka"
 	"millrace/connector/pipeline"
 )
@@ -126,7 +127,7 @@ func (p *process) serve(ctx context.Context, s *setup) error {
 		<-ctx.Done()
 		return nil
 	}
-	return admin.New(admin.Options{Listen: s.listen, Version: version, Status: p.status, Log: p.log}).Run(ctx)
+	return admin.New(admin.Options{Listen: s.listen, Version: version, Status: p.status, Idle: s.idle, Log: p.log}).Run(ctx)
 }
 
 func (p *process) status() []pipeline.Status {
@@ -160,6 +161,7 @@ type running struct {
 	records  *lateTransformer
 	status   *kafka.StatusWriter
 	slot     *kafka.Slot
+	gauge    *binlog.Gauge
 	log      *slog.Logger
 }
 
@@ -186,7 +188,7 @@ func (r *running) run(ctx context.Context) error {
 	if r.slot != nil {
 		r.slot.Release()
 	}
-	return err
+	return errors.Join(err, r.gauge.Close())
 }
 
 // statusGrace is how long the last status record may take.

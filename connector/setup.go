@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"time"
 
 	"millrace/connector/binlog"
 	"millrace/connector/config"
@@ -93,6 +94,7 @@ func readTask(name string, view *config.View) *task {
 	}
 	t.source = binlog.ReadOptions(view, flavor)
 	t.sink = kafka.ReadOptions(view)
+	t.source.Name = t.sink.Group() // two instances may run connectors of one name
 	t.transform = transform.ReadOptions(view)
 	if t.transform.Type == transform.TypeEnvelope {
 		t.registry = registry.ReadOptions(view, "value.converter.")
@@ -144,6 +146,16 @@ func (s *setup) readListeners(view *config.View) {
 		return
 	}
 	s.listen = strings.TrimSuffix(address, "/")
+}
+
+// idle returns how often a connector commits a position without events.
+func (s *setup) idle(connector string) time.Duration {
+	for _, t := range s.tasks {
+		if t.name == connector {
+			return t.limits.Idle
+		}
+	}
+	return 0
 }
 
 // tell logs the warnings.

@@ -94,7 +94,13 @@ func (t *Transformer) Topics() []string {
 
 // SchemaIDs returns the ids that the registry gave, by subject. The caller
 // owns the map.
-func (t *Transformer) SchemaIDs() map[string]int { return maps.Clone(t.ids) }
+func (t *Transformer) SchemaIDs() map[string]int {
+	ids := map[string]int{}
+	for subject, pin := range t.pins {
+		ids[subject] = pin.ID
+	}
+	return ids
+}
 
 // known returns the routing values that are known from configuration, sorted.
 func (t *Transformer) known() []string {
@@ -278,7 +284,7 @@ func (t *Transformer) learn(ctx context.Context, name string, s Subject) (*aggre
 	a := &aggregate{name: name, events: t.codecs.events[name], types: t.codecs.types[name]}
 	binary.BigEndian.PutUint32(a.prefix[1:], uint32(id))
 	t.aggregates[name] = a
-	t.ids[s.Name] = id
+	t.pins[s.Name] = pinOf(s, id)
 	return a, nil
 }
 

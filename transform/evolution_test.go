@@ -15,7 +15,9 @@ import (
 // history is what a registry holds, by subject.
 type history map[string][]Version
 
-func (h history) Versions(_ context.Context, subject string) ([]Version, error) { return h[subject], nil }
+func (h history) Versions(_ context.Context, subject string) ([]Version, error) {
+	return h[subject], nil
+}
 
 func catalogOf(t testing.TB, files map[string]string) *schemas.Catalog {
 	t.Helper()

@@ -65,6 +65,9 @@ type Options struct {
 	// Compatibility is the level at which each declared record is compared
 	// with its registered versions.
 	Compatibility avro.Level
+	// RenewPins takes the ids that the registry gives now, whatever it gave at
+	// the last start.
+	RenewPins bool
 	// Subjects is one of the names of subject strategies below.
 	Subjects string
 	// TraceParent and TraceState are columns with W3C trace context, or empty.
@@ -231,6 +234,7 @@ func (o *Options) eventRouter(s pipeline.Settings) {
 	s.Lookup("millrace.schemas.path")
 	s.Lookup("millrace.schemas.namespace")
 	s.Lookup("millrace.schemas.compatibility")
+	s.Lookup("millrace.schemas.pinned.ids")
 	s.Lookup("millrace.headers.id")
 	s.Lookup("millrace.payload.extra.fields")
 }
@@ -258,6 +262,7 @@ func (o *Options) envelope(s pipeline.Settings) {
 		s.Problem("millrace.schemas.namespace", strconv.Quote(o.Namespace)+" is no Avro namespace: names of letters, digits and _, joined by dots")
 	}
 	o.Compatibility = readCompatibility(s)
+	o.RenewPins = pipeline.OneOf(s, "millrace.schemas.pinned.ids", "check", "renew") == "renew"
 	o.IgnoreExtra = pipeline.OneOf(s, "millrace.payload.extra.fields", "reject", "ignore") == "ignore"
 	o.Register = pipeline.Bool(s, valueConverter+".auto.register.schemas", true)
 	o.Subjects = readStrategy(s, valueConverter+".value.subject.name.strategy")

@@ -75,7 +75,7 @@ type Transformer struct {
 	// records says which aggregate has an envelope record's name, topics
 	// which aggregate has a subject.
 	records, subjects map[string]string
-	ids               map[string]int
+	pins              map[string]Pin
 	topics            map[string]bool
 	codecs            *codecs
 	scratch           scratch
@@ -104,7 +104,7 @@ func New(opts Options, deps Deps) (*Transformer, error) {
 		aggregates: map[string]*aggregate{},
 		records:    map[string]string{},
 		subjects:   map[string]string{},
-		ids:        map[string]int{},
+		pins:       map[string]Pin{},
 		topics:     map[string]bool{},
 	}
 	if t.log == nil {

@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"encoding/json"
 	"log/slog"
 	"os"
 	"strconv"
@@ -48,7 +49,8 @@ type Options struct {
 	// StandbyExit ends with exit code 75 instead of waiting for ownership.
 	StandbyExit bool
 	// StartGiven says that millrace.start is set: topics that hold records
-	// without a checkpoint are then accepted.
+	// without a checkpoint, and of which nothing says that the task published
+	// them, are then accepted without a word.
 	StartGiven bool
 	// AcceptPartitions lets a changed partition count pass once.
 	AcceptPartitions bool
@@ -56,6 +58,10 @@ type Options struct {
 	WarnBrokers bool
 	// StartTimeout bounds how long the first connection may take.
 	StartTimeout time.Duration
+
+	// CheckFact, if set, is asked in recovery whether a fact that SetFact has
+	// set may take the place of the one that is stored.
+	CheckFact func(kind string, stored, set json.RawMessage) error
 
 	// CheckpointTopic and StatusTopic are full topic names.
 	CheckpointTopic, StatusTopic string

@@ -74,7 +74,7 @@ func TestForeignDecoder(t *testing.T) {
 	}
 	var lines, out, problems bytes.Buffer
 	want := 0
-	for seed := range sizeOf(t, "AVRO_SCHEMAS", 400) {
+	for seed := range sizeOf(t, "AVRO_SCHEMAS", 200) {
 		g := &generator{Rand: rand.New(rand.NewPCG(uint64(seed), 5)), wide: true}
 		s := mustParse(t, g.schema(4))
 		want += writeJob(t, &lines, g, s)

@@ -64,8 +64,22 @@ type Options struct {
 	Retries         int
 	Limit           time.Duration
 	Pause, MaxPause time.Duration
-	// Level, if set, is given to every subject before a schema is registered.
-	Level string
+	// Level, if set, is given to every subject before a schema is registered;
+	// Levels holds those of single subjects.
+	Level  string
+	Levels map[string]string
+}
+
+// levelKey is the setting of the subjects' level; a subject's name after it and
+// a dot makes it that subject's alone.
+const levelKey = "millrace.schemas.envelope.compatibility"
+
+// levelOf returns the level that a subject is to have, or "".
+func (o *Options) levelOf(subject string) string {
+	if level := o.Levels[subject]; level != "" {
+		return level
+	}
+	return o.Level
 }
 
 // TLSPrefix is what the names of the TLS settings begin with.
@@ -85,7 +99,11 @@ func ReadOptions(s pipeline.Settings, prefix string) Options {
 		Limit:        pipeline.Millis(s, "millrace.registry.timeout.ms", 5*time.Minute),
 		Pause:        pipeline.Millis(s, "millrace.registry.retry.backoff.ms", 200*time.Millisecond),
 		MaxPause:     pipeline.Millis(s, "millrace.registry.retry.backoff.max.ms", 10*time.Second),
-		Level:        readLevel(s, "millrace.schemas.envelope.compatibility"),
+		Level:        readLevel(s, levelKey),
+		Levels:       map[string]string{},
+	}
+	for _, key := range s.Keys(levelKey + ".") {
+		o.Levels[strings.TrimPrefix(key, levelKey+".")] = readLevel(s, key)
 	}
 	o.RequestTimeout = readTimeout(s, prefix)
 	source := o.readURLs(s)
