@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"millrace/connector/admin"
+	"millrace/connector/binlog"
 	"millrace/connector/kafka"
 	"millrace/connector/pipeline"
 )
@@ -157,8 +158,10 @@ func (p *process) failed(t *running, err error) {
 type running struct {
 	name     string
 	pipeline *pipeline.Pipeline
+	records  *lateTransformer
 	status   *kafka.StatusWriter
 	slot     *kafka.Slot
+	gauge    *binlog.Gauge
 	log      *slog.Logger
 }
 
@@ -174,6 +177,9 @@ func (r *running) run(ctx context.Context) error {
 		}
 	}()
 	err := r.pipeline.Run(ctx)
+	if r.records.close != nil {
+		r.records.close()
+	}
 	stop()
 	select {
 	case <-told:
@@ -182,7 +188,7 @@ func (r *running) run(ctx context.Context) error {
 	if r.slot != nil {
 		r.slot.Release()
 	}
-	return err
+	return errors.Join(err, r.gauge.Close())
 }
 
 // statusGrace is how long the last status record may take.

@@ -46,6 +46,8 @@ type Deps struct {
 	Catalog *schemas.Catalog
 	// Registry is needed for envelopes.
 	Registry Registry
+	// History, if set, is asked at start for what was registered before.
+	History History
 	// Defaults is asked once per shape of a table for the Event Router's
 	// form; nil means that no column has a default.
 	Defaults Defaults
@@ -73,7 +75,7 @@ type Transformer struct {
 	// records says which aggregate has an envelope record's name, topics
 	// which aggregate has a subject.
 	records, subjects map[string]string
-	ids               map[string]int
+	pins              map[string]Pin
 	topics            map[string]bool
 	codecs            *codecs
 	scratch           scratch
@@ -102,7 +104,7 @@ func New(opts Options, deps Deps) (*Transformer, error) {
 		aggregates: map[string]*aggregate{},
 		records:    map[string]string{},
 		subjects:   map[string]string{},
-		ids:        map[string]int{},
+		pins:       map[string]Pin{},
 		topics:     map[string]bool{},
 	}
 	if t.log == nil {

@@ -41,9 +41,9 @@ var errPlainPassword = errors.New("the password would be sent under a key that a
 // errNoTLS is what go-mysql says when the server's greeting offers no TLS.
 const errNoTLS = "does not support TLS"
 
-// connect opens a connection for queries and, when it is the first, settles
-// whether TLS is used.
-func (c *connector) connect(ctx context.Context) (*session, error) {
+// connectOne opens a connection for queries to c's first server and, when it is
+// the first connection, settles whether TLS is used.
+func (c *connector) connectOne(ctx context.Context) (*session, error) {
 	config, err := c.tlsConfig()
 	if err != nil {
 		return nil, err
@@ -154,10 +154,8 @@ func (c *connector) tlsConfig() (*tls.Config, error) {
 		return nil, nil
 	}
 	config := &tls.Config{}
-	if !c.opts.TLSFiles.IsZero() {
-		if c.opts.LoadTLS == nil {
-			return nil, errors.New("certificates are configured, but nothing can load them")
-		}
+	switch {
+	case c.opts.LoadTLS != nil:
 		loaded, err := c.opts.LoadTLS(c.opts.TLSFiles)
 		if err != nil {
 			return nil, &pipeline.Refusal{
@@ -166,6 +164,8 @@ func (c *connector) tlsConfig() (*tls.Config, error) {
 			}
 		}
 		config = loaded.Clone()
+	case !c.opts.TLSFiles.IsZero():
+		return nil, errors.New("certificates are configured, but nothing can load them")
 	}
 	config.MinVersion = max(config.MinVersion, tls.VersionTLS12)
 	config.ServerName = c.opts.Host

@@ -21,6 +21,7 @@ import (
 //	commit      Checkpoint   in each transaction, after everything that it stands for
 //	history     Checkpoint   after the commit, once a minute, with "minute" in the key; removed after millrace.checkpoint.history
 //	partitions  Counts       when it changes, and with each table
+//	moves       Moves        when a person moves the checkpoint, and with each table
 //	any other   JSON         a fact given by SetFact, when it changes, and with each table
 //
 // The topic is compacted: only the newest record of a key must survive. A
@@ -29,6 +30,10 @@ import (
 // whole state, whatever compaction removed between them. Tables take turns
 // between two keys, the second with "slot":1: one that became visible without
 // its commit does not displace the one that the last commit names.
+//
+// The first record of history of an owner, and then one an hour, lists all
+// partitions: from there on a topic can be proven whose older records have
+// been deleted.
 //
 // Versions: a reader refuses a record whose "v" is above its own. Members are
 // only ever added; a member that changes its meaning raises "v".
@@ -50,6 +55,7 @@ const (
 	kindTable      = "table"
 	kindHistory    = "history"
 	kindPartitions = "partitions"
+	kindMoves      = "moves"
 )
 
 // minuteLayout is how history keys name their minute, in UTC.
@@ -91,6 +97,9 @@ type Checkpoint struct {
 	ServerVersion string `json:"server_version,omitempty"`
 	// Last describes the last transaction with captured rows.
 	Last *pipeline.LastTx `json:"last,omitempty"`
+	// XA are prepared XA transactions with captured rows, undecided here. They
+	// stand in the record itself, so that each history record has its own.
+	XA []pipeline.PendingXA `json:"xa,omitempty"`
 	// CommitUS is when the last transaction read was committed at the source,
 	// ReadUS when it was read, TimeUS when this was written: microseconds
 	// since the epoch.
@@ -107,6 +116,10 @@ type Checkpoint struct {
 	// Torn is set while events of a transaction that was committed early are
 	// still to come again from the source.
 	Torn *Prime `json:"torn,omitempty"`
+	// Move says that a person wrote this checkpoint, and why. What Count and
+	// the partitions say goes on over a move: events that are published again
+	// are counted again.
+	Move *Move `json:"move,omitempty"`
 }
 
 // Owner says which process wrote a checkpoint.
@@ -143,6 +156,9 @@ type Partition struct {
 	K uint64 `json:"k"`
 	F int64  `json:"f"`
 	P hash64 `json:"p"`
+	// B is the offset of the first of our records: what is behind it is ours
+	// alone. 0 also where an early version did not note it.
+	B int64 `json:"b,omitempty"`
 }
 
 // Table is the value of kind "table": all partitions that the task knows.
@@ -185,6 +201,9 @@ type Planned struct {
 type Counts struct {
 	V      int              `json:"v"`
 	Topics map[string]int32 `json:"topics"`
+	// IDs are the topics' ids (KIP-516): a topic that was deleted and made
+	// again under its name has another one.
+	IDs map[string]string `json:"ids,omitempty"`
 }
 
 // Position returns the position that c stands for.
@@ -192,7 +211,7 @@ func (c *Checkpoint) Position() pipeline.Position {
 	return pipeline.Position{
 		Flavor: pipeline.Flavor(c.Flavor), GTID: c.GTID, File: c.File, Pos: c.Pos,
 		ServerUUID: c.ServerUUID, ServerID: c.ServerID, ServerVersion: c.ServerVersion,
-		Last: c.Last, CommitTime: fromMicros(c.CommitUS), ReadTime: fromMicros(c.ReadUS),
+		Last: c.Last, XA: c.XA, CommitTime: fromMicros(c.CommitUS), ReadTime: fromMicros(c.ReadUS),
 	}
 }
 
@@ -200,7 +219,7 @@ func (c *Checkpoint) Position() pipeline.Position {
 func (c *Checkpoint) setPosition(p pipeline.Position) {
 	c.Flavor, c.GTID, c.File, c.Pos = string(p.Flavor), p.GTID, p.File, p.Pos
 	c.ServerUUID, c.ServerID, c.ServerVersion = p.ServerUUID, p.ServerID, p.ServerVersion
-	c.Last, c.CommitUS, c.ReadUS = p.Last, toMicros(p.CommitTime), toMicros(p.ReadTime)
+	c.Last, c.XA, c.CommitUS, c.ReadUS = p.Last, p.XA, toMicros(p.CommitTime), toMicros(p.ReadTime)
 }
 
 func toMicros(t time.Time) int64 {

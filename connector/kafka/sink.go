@@ -27,8 +27,11 @@ type Sink struct {
 	// asking is held while the admin client is used without the gate.
 	asking sync.RWMutex
 	owner  *owner
+	// tenure is closed when the ownership ends under which the task was
+	// recovered. Owning it again is a new tenure: someone else may have had
+	// the task in between.
+	tenure <-chan struct{}
 	p      *producer
-	mon    *monitor
 	// old are producers that were replaced and are still closing.
 	old sync.WaitGroup
 
@@ -40,6 +43,14 @@ type Sink struct {
 		unproven bool
 		end      int64
 	}
+	// last is the checkpoint that was recovered, nil when there was none;
+	// moving is what the next one says of the person who writes it.
+	last   *Checkpoint
+	moving *Move
+	// byHand says that a person moves the checkpoint and knows what was lost.
+	byHand bool
+	// committedTxn is the last transaction that is known to be committed.
+	committedTxn uint64
 	// fenced says that the last delivery ended with a newer epoch about,
 	// fences when such ones were answered by fencing again.
 	fenced bool
@@ -61,10 +72,13 @@ var _ pipeline.Sink = (*Sink)(nil)
 // was written since. After any error it is read anew.
 type state struct {
 	txn, epoch, count uint64
+	// next is where the next transaction begins in the checkpoint partition.
+	next int64
 	// partitions are those of the checkpoint. For topics in the topic table,
 	// their parts say what holds now.
 	partitions Partitions
 	counts     map[string]int32
+	ids        map[string]string
 	facts      map[string]json.RawMessage
 	changed    map[string]bool
 	// tableTxn, tableSlot and tableAt are the newest table's; listed are the
@@ -75,6 +89,8 @@ type state struct {
 	listed    []*part
 	// minute is the last one in the history, pruned the first that may exist.
 	minute, pruned string
+	// hour is the one of the last record of history that lists all partitions.
+	hour string
 	// torn is what was committed early and must come again; until the count
 	// reaches again, parts may hold records not to be written twice.
 	torn  *Prime
@@ -105,7 +121,7 @@ func New(o Options) *Sink {
 func (s *Sink) reset() {
 	pending := s.state.changed
 	facts := s.state.facts
-	s.state = state{partitions: Partitions{}, counts: map[string]int32{}, facts: map[string]json.RawMessage{}, changed: map[string]bool{}}
+	s.state = state{partitions: Partitions{}, counts: map[string]int32{}, ids: map[string]string{}, facts: map[string]json.RawMessage{}, changed: map[string]bool{}}
 	for kind := range pending {
 		if kind != kindPartitions {
 			s.state.facts[kind], s.state.changed[kind] = facts[kind], true
@@ -119,7 +135,7 @@ func (s *Sink) reset() {
 // differs from what is stored. value is a JSON object; a member "v" is added.
 // kind must be none that this package uses itself.
 func (s *Sink) SetFact(ctx context.Context, kind string, value map[string]any) error {
-	if slices.Contains([]string{kindOpen, kindCommit, kindTable, kindHistory, kindPartitions, ""}, kind) {
+	if slices.Contains([]string{kindOpen, kindCommit, kindTable, kindHistory, kindPartitions, kindMoves, ""}, kind) {
 		return fmt.Errorf("set fact: kind %q is taken", kind)
 	}
 	full := map[string]any{"v": formatVersion}
@@ -279,12 +295,18 @@ func (s *Sink) newProducer() (*producer, error) {
 	if id != "" && partitions <= maxStatsPartitions {
 		conf["statistics.interval.ms"] = int(statsInterval.Milliseconds())
 	}
-	s.mon = newMonitor(s.opts.Log, "producer")
-	p, err := newProducer(conf, s.mon, s.acknowledged)
+	own := &place{}
+	p, err := newProducer(conf, newMonitor(s.opts.Log, "producer"), func(topic string, partition int32, offset int64) {
+		if topic == s.opts.CheckpointTopic {
+			own.acknowledged(offset)
+			return
+		}
+		s.acknowledged(topic, partition, offset)
+	})
 	if err != nil {
 		return nil, s.opts.badConfig(err)
 	}
-	p.batchLimit = limit
+	p.batchLimit, p.place = limit, own
 	return p, nil
 }
 
