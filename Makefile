@@ -113,6 +113,14 @@ fuzz: ## each fuzz target for FUZZ_SECONDS
 	    echo "$$package $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZ_SECONDS)s -fuzzminimizetime 10x $$package; \
 	  done; done
 
+.PHONY: image-proof
+image-proof: ## as root: build docker/Dockerfile without an engine, and prove what comes out; installs buildah and debootstrap
+	@docker/image-proof
+
+.PHONY: sbom
+sbom: build ## what bin/millrace is made of, C libraries included: bin/sbom.cdx.json (CycloneDX)
+	@go run ./tests/sbom bin/millrace > bin/sbom.cdx.json && echo bin/sbom.cdx.json
+
 .PHONY: bench
 bench: ## the rooms' benchmarks, with allocations
 	go test -run '^$$' -bench . -benchmem $(ROOMS)
