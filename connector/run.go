@@ -126,7 +126,7 @@ func (p *process) serve(ctx context.Context, s *setup) error {
 		<-ctx.Done()
 		return nil
 	}
-	return admin.New(admin.Options{Listen: s.listen, Version: version, Status: p.status, Log: p.log}).Run(ctx)
+	return admin.New(admin.Options{Listen: s.listen, Version: version, Status: p.status, Idle: s.idle, Log: p.log}).Run(ctx)
 }
 
 func (p *process) status() []pipeline.Status {
@@ -157,6 +157,7 @@ func (p *process) failed(t *running, err error) {
 type running struct {
 	name     string
 	pipeline *pipeline.Pipeline
+	records  *lateTransformer
 	status   *kafka.StatusWriter
 	slot     *kafka.Slot
 	log      *slog.Logger
@@ -174,6 +175,9 @@ func (r *running) run(ctx context.Context) error {
 		}
 	}()
 	err := r.pipeline.Run(ctx)
+	if r.records.close != nil {
+		r.records.close()
+	}
 	stop()
 	select {
 	case <-told:

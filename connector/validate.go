@@ -112,10 +112,11 @@ func (t *task) check(ctx context.Context, offline bool) []finding {
 
 // checkRegistry asks whether the registry would take the schemas.
 func (t *task) checkRegistry(ctx context.Context, log *slog.Logger) error {
-	tr, err := t.transformer(log)
+	tr, free, err := t.transformer(log, nil)
 	if err != nil {
 		return err
 	}
+	defer free()
 	subjects, err := tr.Subjects()
 	if err != nil {
 		return err
@@ -124,6 +125,7 @@ func (t *task) checkRegistry(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	defer client.Close() //nolint:errcheck // it returns nil
 	return client.DryRun(ctx, subjects)
 }
 

@@ -159,6 +159,16 @@ func TestLoadProblems(t *testing.T) {
 			fstest.MapFS{"o/A.avsc": file("{\"type\":\"record\",\"name\":\"A\",\"namespace\":\"a\",\n\"millrace.retired\":\"yes\",\"fields\":[]}")},
 			"o/A.avsc:2: millrace.retired is true or false",
 		},
+		"version as a number": {
+			fstest.MapFS{"o/A.avsc": file("{\"type\":\"record\",\"name\":\"A\",\"namespace\":\"a\",\n\"millrace.version\":2,\"fields\":[]}")},
+			"o/A.avsc:2: millrace.version is a text",
+		},
+		"two records of one version": {
+			fstest.MapFS{
+				"o/Good.avsc": file(good),
+				"o/Next.avsc": file(`{"type":"record","name":"Next","namespace":"a","millrace.event":"Good","fields":[]}`),
+			}, `o/Next.avsc:1: the event type "Good" is declared in o/Good.avsc too`,
+		},
 		"changed envelope": {
 			fstest.MapFS{"envelope.avsc": file(good)}, "envelope.avsc:1: an envelope.avsc of your own may differ",
 		},

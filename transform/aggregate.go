@@ -22,9 +22,16 @@ type aggregate struct {
 	// network order.
 	// https://docs.confluent.io/platform/current/schema-registry/fundamentals/serdes-develop/index.html#wire-format
 	prefix [5]byte
-	events map[string]*eventCodec
+	events map[string]*eventType
 	// types are the declared event types, for messages.
 	types []string
+}
+
+// eventType is a declared event type: its record without a version, or nil,
+// and those with one.
+type eventType struct {
+	plain    *eventCodec
+	versions map[string]*eventCodec
 }
 
 // eventCodec encodes the payload of one declared event type.
@@ -37,12 +44,12 @@ type eventCodec struct {
 // codecs holds the compiled encoders of all declared events.
 type codecs struct {
 	catalog *schemas.Catalog
-	events  map[string]map[string]*eventCodec
+	events  map[string]map[string]*eventType
 	types   map[string][]string
 }
 
 func newCodecs(catalog *schemas.Catalog, extra avro.ExtraFields) (*codecs, error) {
-	c := &codecs{catalog: catalog, events: map[string]map[string]*eventCodec{}, types: map[string][]string{}}
+	c := &codecs{catalog: catalog, events: map[string]map[string]*eventType{}, types: map[string][]string{}}
 	if catalog == nil {
 		var err error
 		if c.catalog, err = schemas.None(); err != nil {
@@ -50,7 +57,7 @@ func newCodecs(catalog *schemas.Catalog, extra avro.ExtraFields) (*codecs, error
 		}
 	}
 	for _, a := range c.catalog.Aggregates() {
-		events := map[string]*eventCodec{}
+		events := map[string]*eventType{}
 		for i, e := range a.Events {
 			schema, err := avro.Parse(e.Text)
 			if err != nil {
@@ -59,8 +66,20 @@ func newCodecs(catalog *schemas.Catalog, extra avro.ExtraFields) (*codecs, error
 					Where: e.File, Fix: "correct the file", Cause: err,
 				}
 			}
-			events[e.Type] = &eventCodec{name: e.Name, branch: int64(branchDeclared + i), encoder: schema.CompileWith(extra)}
-			c.types[a.Name] = append(c.types[a.Name], e.Type)
+			codec := &eventCodec{name: e.Name, branch: int64(branchDeclared + i), encoder: schema.CompileWith(extra)}
+			known := events[e.Type]
+			if known == nil {
+				known = &eventType{versions: map[string]*eventCodec{}}
+				events[e.Type] = known
+			}
+			shown := e.Type
+			if e.Version == "" {
+				known.plain = codec
+			} else {
+				known.versions[e.Version] = codec
+				shown += " version " + e.Version
+			}
+			c.types[a.Name] = append(c.types[a.Name], shown)
 		}
 		c.events[a.Name] = events
 	}
@@ -149,10 +168,13 @@ func (t *Transformer) Prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if t.deps.Registry == nil && len(subjects) > 0 {
+		return errNoRegistry(t.opts.Value.Key)
+	}
+	if err := t.checkHistory(ctx); err != nil {
+		return err
+	}
 	if t.opts.Register && len(subjects) > 0 {
-		if t.deps.Registry == nil {
-			return errNoRegistry(t.opts.Value.Key)
-		}
 		if err := t.deps.Registry.DryRun(ctx, subjects); err != nil {
 			return err
 		}

@@ -209,11 +209,26 @@ func insert(table *pipeline.Table, after []pipeline.Value) pipeline.Row {
 	return pipeline.Row{Table: table, Op: pipeline.Insert, After: after}
 }
 
-// run transforms rows and returns the records.
+// run transforms rows and returns the records. Columns that Options.Reads
+// leaves out are absent, as they are when a source passes them over.
 func run(tr *Transformer, rows ...pipeline.Row) ([]pipeline.Record, error) {
 	var batch pipeline.Batch
+	for i := range rows {
+		reads := tr.opts.Reads(rows[i].Table)
+		rows[i].Before, rows[i].After = onlyRead(rows[i].Before, reads), onlyRead(rows[i].After, reads)
+	}
 	err := tr.Transform(context.Background(), segmentOf(rows...), &batch)
 	return batch.Records, err
+}
+
+func onlyRead(image []pipeline.Value, reads []bool) []pipeline.Value {
+	image = slices.Clone(image)
+	for i := range image {
+		if reads != nil && !reads[i] {
+			image[i] = pipeline.Value{}
+		}
+	}
+	return image
 }
 
 func mustRun(t testing.TB, tr *Transformer, rows ...pipeline.Row) []pipeline.Record {

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"millrace/connector/pipeline"
+	"millrace/transform/avro"
 )
 
 // The forms of a record, by the transform's type in the connector's
@@ -61,6 +62,9 @@ type Options struct {
 	IgnoreExtra bool
 	// Register allows a schema to be registered; else it must be there.
 	Register bool
+	// Compatibility is the level at which each declared record is compared
+	// with its registered versions.
+	Compatibility avro.Level
 	// Subjects is one of the names of subject strategies below.
 	Subjects string
 	// TraceParent and TraceState are columns with W3C trace context, or empty.
@@ -107,6 +111,10 @@ func ReadOptions(s pipeline.Settings) Options {
 	return o
 }
 
+// Declares reports whether the records have declared schemas, which a registry
+// holds.
+func (o *Options) Declares() bool { return o.Type == TypeEnvelope }
+
 // chain finds the one transform that makes records, and refuses every other.
 func (o *Options) chain(s pipeline.Settings) {
 	names := pipeline.List(s, "transforms")
@@ -118,7 +126,7 @@ func (o *Options) chain(s pipeline.Settings) {
 		kind := strings.TrimSpace(pipeline.String(s, key, ""))
 		switch {
 		case kind == "":
-			s.Problem(key, "is not set")
+			s.Problem(key, "is not set; these are: "+TypeEnvelope+", "+TypeEventRouter)
 		case kind == TypeTableShape:
 			s.Problem(key, kind+" is not supported yet; these are: "+TypeEnvelope+", "+TypeEventRouter)
 		case kind != TypeEnvelope && kind != TypeEventRouter:
@@ -196,7 +204,7 @@ func (o *Options) refuseUnsupported(s pipeline.Settings) {
 	for _, prefix := range neverYet {
 		for _, key := range s.Keys(prefix) {
 			if v, _ := s.Lookup(key); strings.TrimSpace(v) != "" {
-				s.Problem(key, "is not supported yet")
+				s.Problem(key, "is not supported yet: without it values are published as they are in the table")
 			}
 		}
 	}
@@ -222,6 +230,7 @@ func (o *Options) eventRouter(s pipeline.Settings) {
 	}
 	s.Lookup("millrace.schemas.path")
 	s.Lookup("millrace.schemas.namespace")
+	s.Lookup("millrace.schemas.compatibility")
 	s.Lookup("millrace.headers.id")
 	s.Lookup("millrace.payload.extra.fields")
 }
@@ -248,6 +257,7 @@ func (o *Options) envelope(s pipeline.Settings) {
 	if !isNamespace(o.Namespace) {
 		s.Problem("millrace.schemas.namespace", strconv.Quote(o.Namespace)+" is no Avro namespace: names of letters, digits and _, joined by dots")
 	}
+	o.Compatibility = readCompatibility(s)
 	o.IgnoreExtra = pipeline.OneOf(s, "millrace.payload.extra.fields", "reject", "ignore") == "ignore"
 	o.Register = pipeline.Bool(s, valueConverter+".auto.register.schemas", true)
 	o.Subjects = readStrategy(s, valueConverter+".value.subject.name.strategy")
@@ -273,6 +283,14 @@ func (o *Options) withoutIDHeader(s pipeline.Settings) {
 	}
 }
 
+func readCompatibility(s pipeline.Settings) avro.Level {
+	words := make([]string, len(avro.Levels))
+	for i, level := range avro.Levels {
+		words[i] = string(level)
+	}
+	return avro.Level(pipeline.OneOf(s, "millrace.schemas.compatibility", words...))
+}
+
 // readStrategy takes Confluent's class names, with or without the package.
 func readStrategy(s pipeline.Settings, key string) string {
 	class := strings.TrimSpace(pipeline.String(s, key, TopicNameStrategy))
@@ -281,7 +299,9 @@ func readStrategy(s pipeline.Settings, key string) string {
 	case TopicNameStrategy, RecordNameStrategy, TopicRecordNameStrategy:
 		return short
 	}
-	s.Problem(key, strconv.Quote(class)+" is not supported; these are: "+strings.Join([]string{TopicNameStrategy, RecordNameStrategy, TopicRecordNameStrategy}, ", "))
+	// The registry's client reads it too: in the same words it is told once.
+	s.Problem(key, "want one of "+strings.Join([]string{TopicNameStrategy, RecordNameStrategy, TopicRecordNameStrategy}, ", ")+
+		", with or without io.confluent.kafka.serializers.subject.; have "+strconv.Quote(class))
 	return TopicNameStrategy
 }
 

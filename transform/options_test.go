@@ -46,7 +46,7 @@ func TestOptionProblems(t *testing.T) {
 		"envelope key":   {envelopeSettings("key.converter=" + classJSON), "key.converter: org.apache.kafka.connect.json.JsonConverter is not supported yet with"},
 		"envelope in":    {envelopeSettings("o.table.fields.additional.placement=a:envelope"), "a:envelope does not go with millrace.OutboxEnvelope, whose fields are fixed"},
 		"namespace":      {envelopeSettings("millrace.schemas.namespace=a-b"), `"a-b" is no Avro namespace`},
-		"strategy":       {envelopeSettings("value.converter.value.subject.name.strategy=com.acme.S"), `"com.acme.S" is not supported`},
+		"strategy":       {envelopeSettings("value.converter.value.subject.name.strategy=com.acme.S"), `want one of TopicNameStrategy, RecordNameStrategy, TopicRecordNameStrategy, with or without io.confluent.kafka.serializers.subject.; have "com.acme.S"`},
 		"trace state":    {envelopeSettings("millrace.trace.tracestate.column=ts"), "needs millrace.trace.traceparent.column"},
 		"apicurio":       {envelopeSettings("value.converter=" + classApicurio), "value.converter.apicurio.registry.as-confluent: must be true"},
 		"no id, tombst.": {envelopeSettings("millrace.headers.id=false", "o.route.tombstone.on.empty.payload=true"), "a tombstone has its id in this header alone"},

@@ -46,6 +46,8 @@ type Deps struct {
 	Catalog *schemas.Catalog
 	// Registry is needed for envelopes.
 	Registry Registry
+	// History, if set, is asked at start for what was registered before.
+	History History
 	// Defaults is asked once per shape of a table for the Event Router's
 	// form; nil means that no column has a default.
 	Defaults Defaults

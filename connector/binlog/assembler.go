@@ -32,7 +32,8 @@ const (
 type assemblerOptions struct {
 	flavor   pipeline.Flavor
 	captured func(schema, table string) bool
-	declared func(schema, table string) []pipeline.Column
+	declared declaredColumns
+	reads    func(*pipeline.Table) []bool
 	// foreign says of which transactions the rows are not wanted; may be nil.
 	foreign func(pipeline.GTID) bool
 	limits  limits
@@ -97,7 +98,7 @@ func newAssembler(opts assemblerOptions, from pipeline.Position, set *gtidSet) (
 	}
 	a := &assembler{
 		assemblerOptions: opts,
-		dec:              newDecoder(decoderOptions{flavor: opts.flavor, captured: opts.captured, declared: opts.declared}),
+		dec:              newDecoder(decoderOptions{flavor: opts.flavor, captured: opts.captured, declared: opts.declared, reads: opts.reads, named: true}),
 		buf:              &segmentBuffer{first: true, last: true},
 		set:              set,
 		file:             from.File, pos: from.Pos,

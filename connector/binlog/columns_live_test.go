@@ -111,7 +111,6 @@ func TestColumnsEqualSelect(t *testing.T) {
 			}
 		}
 		l.opts.Tables = readTableFilter(newSettings("table.include.list", l.schema+`\.(outbox|c[0-9]+)`))
-		l.opts.Declared = NewFacts(l.opts).Declared
 		src, _ := l.start(nil)
 		l.exec("SET sql_mode = ''", "SET time_zone = '+00:00'", "SET NAMES utf8mb4")
 		if l.flavor == pipeline.MySQL {

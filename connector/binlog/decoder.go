@@ -13,12 +13,21 @@ type decoderOptions struct {
 	// captured tells whether a table's rows are wanted; nil wants all. Rows of
 	// others are skipped undecoded.
 	captured func(schema, table string) bool
-	// declared returns what the log does not say of a table's columns, by
-	// name: MariaDB's UUID, INET4 and INET6 types and, where metadata is not
-	// FULL, names, signedness, collations and labels. It may be nil, and is
-	// called once for each new shape of a table.
-	declared func(schema, table string) []pipeline.Column
+	// declared may be nil, and is called once for each new shape of a table.
+	declared declaredColumns
+	// reads is Options.Reads.
+	reads func(*pipeline.Table) []bool
+	// named refuses tables whose map names no columns, as with
+	// binlog_row_metadata other than FULL. Without it names are taken from
+	// what is declared, by position, where that has as many columns.
+	named bool
 }
+
+// declaredColumns returns what the log does not say of a table's columns, by
+// name: MariaDB's UUID, INET4 and INET6 types, fraction digits of old temporal
+// types and, where metadata is not FULL, names, signedness, collations and
+// labels. No columns mean that nothing is known of the table.
+type declaredColumns func(schema, table string) ([]pipeline.Column, error)
 
 // decoder decodes the table maps and row events of one dump connection.
 type decoder struct {
@@ -241,17 +250,19 @@ func (r *imageReader) read(before []pipeline.Value, data []byte) ([]pipeline.Val
 		}
 		null := bit(nulls, next)
 		next++
-		if null {
-			r.buf.values = append(r.buf.values, pipeline.Value{Kind: pipeline.KindNull})
-			continue
-		}
 		var v pipeline.Value
 		var n int
 		var err error
-		if diff {
+		switch w := &r.shape.wire[i]; {
+		case null && !w.unread:
+			v.Kind = pipeline.KindNull
+		case null:
+		case w.unread:
+			n, err = w.skip(data)
+		case diff:
 			v, n, err = r.difference(i, before, data)
-		} else {
-			v, n, err = r.buf.value(&r.shape.wire[i], &r.shape.table.Columns[i], data)
+		default:
+			v, n, err = r.buf.value(w, &r.shape.table.Columns[i], data)
 		}
 		if err != nil {
 			return nil, nil, columnError(r.shape.table, i, err)

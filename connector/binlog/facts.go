@@ -2,6 +2,7 @@ package binlog
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -13,6 +14,9 @@ import (
 // MariaDB's types that stand in the log as plain bytes. It sees only tables on
 // which the user has a privilege, and says nothing of others.
 type Facts struct{ connector }
+
+// facts returns facts about the server that c connects to.
+func (c *connector) facts() *Facts { return &Facts{connector{opts: c.opts, log: c.log}} }
 
 // NewFacts returns facts about the server of opts. It connects when asked.
 func NewFacts(opts Options) *Facts { return &Facts{newConnector(opts)} }
@@ -26,7 +30,7 @@ func (f *Facts) columns(ctx context.Context, schema, table string) ([]map[string
 	rows, err := s.query(ctx, fmt.Sprintf("SELECT column_name AS name, data_type AS type, column_type AS full_type, column_default AS value, column_default IS NULL AS none, extra AS extra, COALESCE(datetime_precision, 0) AS fraction "+
 		"FROM information_schema.columns WHERE table_schema = %s AND table_name = %s ORDER BY ordinal_position", quoteText(schema), quoteText(table)))
 	if err != nil {
-		return nil, fmt.Errorf("read columns of %s.%s: %w", schema, table, err)
+		return nil, fmt.Errorf("read columns of %s.%s: %w", schema, table, f.explain(err))
 	}
 	return rows, nil
 }
@@ -68,34 +72,37 @@ func mariaLiteral(value string) (string, bool) {
 	return value, !strings.ContainsAny(value, "()")
 }
 
-// Declared returns the columns of MariaDB that the log does not describe, by
-// name: UUID, INET4 and INET6, and the fraction digits of temporal columns,
-// which the log does not tell of those in the old format. On MySQL there are
-// none.
-func (f *Facts) Declared(schema, table string) []pipeline.Column {
+// declared returns the columns of a table on MariaDB, by name, with what the
+// log does not describe: the types UUID, INET4 and INET6, and the fraction
+// digits of temporal columns, which the log does not tell of those in the old
+// format. None mean that the user does not see the table. On MySQL there is
+// nothing to ask for.
+func (f *Facts) declared(schema, table string) ([]pipeline.Column, error) {
 	if f.opts.Flavor != pipeline.MariaDB {
-		return nil
+		return nil, nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), f.opts.ConnectTimeout)
 	defer cancel()
 	rows, err := f.columns(ctx, schema, table)
-	if err != nil {
-		f.log.Warn("columns are not known, so that UUID and INET columns are taken as bytes", "table", schema+"."+table, "err", err)
-		return nil
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return nil, fmt.Errorf("%w: %s: read columns of %s.%s: %w", pipeline.ErrSourceLost, f.address(), schema, table, err)
+	case err != nil:
+		return nil, err
 	}
-	types := map[string]pipeline.ColumnType{"uuid": pipeline.TypeUUID, "inet4": pipeline.TypeInet4, "inet6": pipeline.TypeInet6,
-		"time": pipeline.TypeTime, "datetime": pipeline.TypeDateTime, "timestamp": pipeline.TypeTimestamp}
-	var columns []pipeline.Column
-	for _, row := range rows {
-		if t, ok := types[strings.ToLower(row["type"])]; ok {
-			fraction, err := strconv.Atoi(row["fraction"])
-			if err != nil {
-				fraction = 0
-			}
-			columns = append(columns, pipeline.Column{Name: row["name"], Type: t, Unsigned: strings.Contains(row["full_type"], "unsigned"), Fraction: fraction})
+	types := map[string]pipeline.ColumnType{"uuid": pipeline.TypeUUID, "inet4": pipeline.TypeInet4, "inet6": pipeline.TypeInet6}
+	columns := make([]pipeline.Column, len(rows))
+	for i, row := range rows {
+		fraction, err := strconv.Atoi(row["fraction"])
+		if err != nil {
+			return nil, fmt.Errorf("read columns of %s.%s: fraction digits of %s: %w", schema, table, row["name"], err)
+		}
+		columns[i] = pipeline.Column{
+			Name: row["name"], Type: types[strings.ToLower(row["type"])],
+			Unsigned: strings.Contains(row["full_type"], "unsigned"), Fraction: fraction,
 		}
 	}
-	return columns
+	return columns, nil
 }
 
 // quoteText quotes a string literal. The mode NO_BACKSLASH_ESCAPES is not set

@@ -167,10 +167,15 @@ func TestLiveGrants(t *testing.T) {
 // help, and a new one does.
 func TestLiveLost(t *testing.T) {
 	eachServer(t, func(l *live) {
+		user := "k" + l.schema[5:]
+		l.exec(fmt.Sprintf("CREATE USER '%s'@'%%' IDENTIFIED BY 'secret'", user))
+		l.t.Cleanup(func() { l.exec("DROP USER '" + user + "'@'%'") })
+		l.opts.User, l.opts.Password = user, "secret"
+		l.exec(grantStatement(l.opts))
 		src, begin := l.start(nil)
 		l.exec("INSERT INTO # VALUES (1,'a')")
 		end := l.expect(src, "INSERT 1 a/0")
-		id := l.value("SELECT id FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%' ORDER BY id DESC LIMIT 1")
+		id := l.value("SELECT id FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%' AND user = '" + user + "'")
 		l.exec("KILL "+id, "INSERT INTO # VALUES (2,'b')")
 		var seg pipeline.Segment
 		for {

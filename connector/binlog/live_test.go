@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"slices"
 	"strconv"
@@ -19,6 +18,7 @@ import (
 	"github.com/go-mysql-org/go-mysql/client"
 
 	"millrace/connector/pipeline"
+	"millrace/tests/services"
 )
 
 // live is a real server, its administrator and a schema of the test's own.
@@ -33,32 +33,62 @@ type live struct {
 
 var liveServerID atomic.Uint32
 
-// eachServer runs a test on both kinds of server. Their addresses are
-// user:password@host:port of an administrator; without them the test fails.
+// servers are those of this test process alone: other writers would move
+// positions, and some tests change global variables.
+var servers = map[pipeline.Flavor]*services.Database{}
+
+// TestMain starts the servers and ends them.
+func TestMain(m *testing.M) {
+	code, err := withServers(m.Run)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func withServers(run func() int) (int, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	defer cancel()
+	mysql, err := services.StartMySQL(ctx, services.DatabaseOptions{})
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = mysql.Close() }()
+	mariadb, err := services.StartMariaDB(ctx, services.DatabaseOptions{})
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = mariadb.Close() }()
+	servers[pipeline.MySQL], servers[pipeline.MariaDB] = mysql, mariadb
+	return run(), nil
+}
+
+// eachServer runs a test on both kinds of server.
 func eachServer(t *testing.T, test func(*live)) {
-	for flavor, variable := range map[pipeline.Flavor]string{
-		pipeline.MySQL: "MILLRACE_TEST_MYSQL", pipeline.MariaDB: "MILLRACE_TEST_MARIADB",
-	} {
-		t.Run(string(flavor), func(t *testing.T) { test(connectLive(t, flavor, variable)) })
+	for flavor, server := range servers {
+		t.Run(string(flavor), func(t *testing.T) {
+			t.Parallel()
+			test(connectLive(t, flavor, server))
+		})
 	}
 }
 
-func connectLive(t *testing.T, flavor pipeline.Flavor, variable string) *live {
-	address := os.Getenv(variable)
-	account, hostport, ok := cutLast(address, "@")
-	if !ok {
-		t.Fatalf("%s is %q, want user:password@host:port", variable, address)
+// ownServer runs a test on servers of its own, which it may stop and change.
+func ownServer(t *testing.T, args []string, test func(*live, *services.Database)) {
+	for flavor, server := range map[pipeline.Flavor]func(testing.TB, services.DatabaseOptions) *services.Database{
+		pipeline.MySQL: services.OwnMySQL, pipeline.MariaDB: services.OwnMariaDB,
+	} {
+		t.Run(string(flavor), func(t *testing.T) {
+			t.Parallel()
+			d := server(t, services.DatabaseOptions{Args: args})
+			test(connectLive(t, flavor, d), d)
+		})
 	}
-	user, password, _ := strings.Cut(account, ":")
-	host, portText, err := net.SplitHostPort(hostport)
-	if err != nil {
-		t.Fatal(err)
-	}
-	port, err := strconv.Atoi(portText)
-	if err != nil {
-		t.Fatal(err)
-	}
-	admin, err := client.Connect(hostport, user, password, "")
+}
+
+func connectLive(t *testing.T, flavor pipeline.Flavor, server *services.Database) *live {
+	admin, err := client.Connect(server.Addr(), server.User, server.Password, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,17 +98,17 @@ func connectLive(t *testing.T, flavor pipeline.Flavor, variable string) *live {
 	l.exec(fmt.Sprintf("CREATE TABLE %s.outbox (id INT PRIMARY KEY, name VARCHAR(255) CHARACTER SET utf8mb4)", l.schema))
 	l.exec(fmt.Sprintf("CREATE TABLE %s.other (id INT PRIMARY KEY, name VARCHAR(255) CHARACTER SET utf8mb4)", l.schema))
 	t.Cleanup(func() {
-		l.exec("DROP DATABASE " + l.schema)
+		_, _ = admin.Execute("DROP DATABASE " + l.schema) // a server of the test's own may be down
 		_ = admin.Close()
 	})
-	s := newSettings("name", l.schema, "database.hostname", host, "database.port", portText, "database.user", user, "database.password", password,
+	s := newSettings("name", l.schema, "database.hostname", server.Host, "database.port", strconv.Itoa(server.Port),
+		"database.user", server.User, "database.password", server.Password,
 		"database.server.id", fmt.Sprint(id), "database.server.id.offset", "1",
 		"table.include.list", l.schema+`\.outbox`, "snapshot.mode", "no_data")
 	l.opts = ReadOptions(s, flavor)
 	if len(s.problems) > 0 {
 		t.Fatal(s.problems)
 	}
-	l.opts.Port = port
 	l.opts.Log = slog.New(slog.NewTextHandler(testWriter{t}, nil))
 	return l
 }
@@ -88,14 +118,6 @@ type testWriter struct{ t *testing.T }
 func (w testWriter) Write(p []byte) (int, error) {
 	w.t.Log(strings.TrimSpace(string(p)))
 	return len(p), nil
-}
-
-func cutLast(s, sep string) (before, after string, found bool) {
-	i := strings.LastIndex(s, sep)
-	if i < 0 {
-		return s, "", false
-	}
-	return s[:i], s[i+len(sep):], true
 }
 
 // exec runs statements as the administrator; # stands for the outbox.
@@ -430,8 +452,12 @@ func TestLiveBackPressure(t *testing.T) {
 		l.opts.BufferBytes, l.opts.BatchRows = 64<<10, 10
 		src, _ := l.start(nil)
 		const n = 4000
-		for i := range n {
-			l.exec(fmt.Sprintf("INSERT INTO # VALUES (%d,'%s')", i, strings.Repeat("p", 250)))
+		for i := 0; i < n; i += 20 {
+			rows := make([]string, 20)
+			for k := range rows {
+				rows[k] = fmt.Sprintf("(%d,'%s')", i+k, strings.Repeat("p", 250))
+			}
+			l.exec("INSERT INTO # VALUES " + strings.Join(rows, ","))
 		}
 		var seg pipeline.Segment
 		if err := src.Next(l.context(), &seg); err != nil {

@@ -10,8 +10,7 @@ import (
 )
 
 // Options say which server to read and what of it. ReadOptions makes them of
-// a connector's configuration; LoadTLS, Declared and Log are given by the
-// caller.
+// a connector's configuration; LoadTLS, Reads and Log are given by the caller.
 type Options struct {
 	Flavor pipeline.Flavor
 	// Name is the connector's name. Dump connections announce themselves with
@@ -38,8 +37,9 @@ type Options struct {
 
 	SSLMode  SSLMode
 	TLSFiles TLSFiles
-	// LoadTLS makes a tls.Config with the certificates of TLSFiles. It may be
-	// nil when TLSFiles names none.
+	// LoadTLS makes a tls.Config with the certificates of TLSFiles, if it names
+	// any, and with the protocol's versions. It may be nil when TLSFiles names
+	// none.
 	LoadTLS func(TLSFiles) (*tls.Config, error)
 
 	// ServerID is that of the stream's dump connection; helpers add multiples
@@ -49,9 +49,11 @@ type Options struct {
 	Tables TableFilter
 	// Sources selects transactions by where they originated.
 	Sources SourceFilter
-	// Declared returns the columns of a table as configured, for servers whose
-	// log does not name them; nil function or result: none are declared.
-	Declared func(schema, table string) []pipeline.Column
+	// Reads tells which columns of a table are read, by index; the others are
+	// passed over undecoded and come as KindAbsent. It is called once per shape
+	// of a table, from the source's goroutine. A nil function or result means
+	// all of them.
+	Reads func(*pipeline.Table) []bool
 
 	// SnapshotMode is Debezium's word, Start Millrace's: "", "earliest",
 	// "now", "gtid:<set>" or "<file>:<pos>".

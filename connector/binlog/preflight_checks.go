@@ -65,8 +65,8 @@ func formatChecks(srv *server, o Options) []Check {
 		image.Fix = srv.set("binlog_row_image", "FULL")
 	}
 	meta := srv.want("binlog_row_metadata", "the log would not name columns, nor their signs, charsets and labels", "FULL")
-	if meta.Status == CheckFail && o.Declared != nil {
-		meta = meta.warn()
+	if meta.Status == CheckFail {
+		meta.Fix += fixSessions
 	}
 	list = append(list, format, image, meta)
 	if options := srv.vars["binlog_row_value_options"]; strings.Contains(options, "PARTIAL_JSON") {

@@ -20,6 +20,7 @@ import (
 	"github.com/go-mysql-org/go-mysql/replication"
 
 	"millrace/connector/pipeline"
+	"millrace/tests/services"
 )
 
 // recording is one file that testdata/columns.sql asks for.
@@ -184,12 +185,9 @@ func (l *live) download(file string) []byte {
 // TestLiveOldTemporal: the fractions of MariaDB's old temporal types, which
 // the log does not tell, come from the table's definition.
 func TestLiveOldTemporal(t *testing.T) {
-	l := connectLive(t, pipeline.MariaDB, "MILLRACE_TEST_MARIADB")
-	l.exec("SET GLOBAL mysql56_temporal_format = OFF")
-	t.Cleanup(func() { l.exec("SET GLOBAL mysql56_temporal_format = ON") })
+	l := connectLive(t, pipeline.MariaDB, services.OwnMariaDB(t, services.DatabaseOptions{Args: []string{"--mysql56-temporal-format=OFF"}}))
 	l.exec(fmt.Sprintf("CREATE TABLE %s.old (id INT PRIMARY KEY, t TIME(3), dt DATETIME(6), ts TIMESTAMP NULL)", l.schema))
 	l.opts.Tables = readTableFilter(newSettings("table.include.list", l.schema+`\.old`))
-	l.opts.Declared = NewFacts(l.opts).Declared
 	src, _ := l.start(nil)
 	l.exec("SET time_zone = '+00:00'", fmt.Sprintf("INSERT INTO %s.old VALUES (1, '-12:34:56.789', '2024-02-29 01:02:03.456789', '2024-02-29 12:34:56')", l.schema))
 	for {

@@ -19,6 +19,9 @@ func (a *assembler) tolerate(err error) error {
 	if err == nil || a.onBad == failOnBad {
 		return err
 	}
+	if facts := (*factsError)(nil); errors.As(err, &facts) {
+		return err
+	}
 	log := a.log.Warn
 	if a.onBad == skipOnBad {
 		log = a.log.Debug

@@ -58,7 +58,7 @@ func TestRowsAllocate(t *testing.T) {
 func TestReset(t *testing.T) {
 	_, events := recordedLog(t, "testdata/mysql/images.binlog")
 	calls := 0
-	d := newDecoder(decoderOptions{flavor: pipeline.MySQL, declared: func(_, _ string) []pipeline.Column { calls++; return nil }})
+	d := newDecoder(decoderOptions{flavor: pipeline.MySQL, declared: func(_, _ string) ([]pipeline.Column, error) { calls++; return nil, nil }})
 	var buf rowBuffer
 	replay(t, d, events, &buf)
 	table, before := buf.rows[0].Table, calls

@@ -363,3 +363,58 @@ func oldTemporal(typ byte, data []byte) (pipeline.Value, int, error) {
 		})}, 8, nil
 	}
 }
+
+// fixedSize returns how many bytes each value of a column takes, 0 for types
+// that say their own length.
+func fixedSize(w *wireColumn, c *pipeline.Column) int {
+	switch w.typ {
+	case wireTiny, wireShort, wireInt24, wireLong, wireLongLong:
+		return integerSize(w.typ)
+	case wireFloat:
+		return 4
+	case wireDouble:
+		return 8
+	case wireNewDecimal:
+		if c.Scale > c.Precision {
+			return 0 // damaged
+		}
+		return bjson.DecimalSize(c.Precision, c.Scale)
+	case wireYear:
+		return 1
+	case wireBit:
+		return (c.Length + 7) / 8
+	case wireEnum, wireSet:
+		return int(w.meta & 0xff)
+	case wireDate, wireNewDate:
+		return 3
+	case wireTimestamp2, wireDateTime2, wireTime2:
+		return map[byte]int{wireTimestamp2: 4, wireDateTime2: 5, wireTime2: 3}[w.typ] + (int(w.meta)+1)/2
+	case wireTime:
+		return hiresTime[w.meta]
+	case wireDateTime:
+		if w.meta == 0 {
+			return 8
+		}
+		return hiresDateTime[w.meta]
+	case wireTimestamp:
+		return 4 + hiresTimestamp[w.meta]
+	}
+	return 0
+}
+
+// skip returns how many bytes the value at the beginning of data takes.
+func (w *wireColumn) skip(data []byte) (int, error) {
+	n := w.size
+	if n == 0 {
+		prefix := lengthSize(w)
+		size, err := little(data, prefix)
+		if err != nil || prefix == 0 || size > uint64(len(data)-prefix) {
+			return 0, errTruncated
+		}
+		n = prefix + int(size)
+	}
+	if n > len(data) {
+		return 0, errTruncated
+	}
+	return n, nil
+}

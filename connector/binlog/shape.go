@@ -7,41 +7,107 @@ import (
 	"millrace/connector/pipeline"
 )
 
+// factsError says that what the log does not tell could not be asked for. The
+// event is sound, so no policy for bad events applies.
+type factsError struct{ err error }
+
+func (e *factsError) Error() string { return "ask for what the log does not tell: " + e.err.Error() }
+func (e *factsError) Unwrap() error { return e.err }
+
 // finish turns what was read into a shape: types that depend on the collation,
 // labels as UTF-8, declared facts, and what makes the table unreadable.
-func (o *optional) finish() {
+func (o *optional) finish() error {
+	if o.opts.named && len(o.table.Columns) > 0 && o.table.Columns[0].Name == "" {
+		o.unnamed()
+		return nil
+	}
 	var declared []pipeline.Column
 	if o.opts.declared != nil {
-		declared = o.opts.declared(o.table.Schema, o.table.Name)
+		var err error
+		if declared, err = o.opts.declared(o.table.Schema, o.table.Name); err != nil {
+			return &factsError{err}
+		}
 	}
 	o.names(declared)
+	var reads []bool
+	if o.opts.reads != nil {
+		reads = o.opts.reads(o.table)
+	}
 	enums, sets := 0, 0
 	for i := range o.table.Columns {
 		c, w := &o.table.Columns[i], &o.shape.wire[i]
-		if d := declaredFor(declared, c.Name); d != nil {
-			o.declare(c, d)
+		d := declaredFor(declared, c.Name)
+		if w.typ == wireTime || w.typ == wireDateTime || w.typ == wireTimestamp {
+			o.oldTemporal(c, w, d) // decides the size, too
+		}
+		w.unread = reads != nil && !reads[i]
+		if w.unread {
+			w.size = fixedSize(w, c)
+		}
+		var raw [][]byte
+		switch {
+		case w.typ == wireEnum && enums < len(o.enums):
+			raw = o.enums[enums]
+			enums++
+		case w.typ == wireSet && sets < len(o.sets):
+			raw = o.sets[sets]
+			sets++
 		}
 		if c.Type == pipeline.TypeUnknown {
 			o.problem(c, fmt.Sprintf("has the wire type %d, which is not known", w.typ), "exclude the table, or change the column's type")
 		}
-		switch {
-		case w.typ == wireEnum && enums < len(o.enums):
-			o.label(c, o.enums[enums])
-			enums++
-		case w.typ == wireSet && sets < len(o.sets):
-			o.label(c, o.sets[sets])
-			sets++
-		case isLabelled(w.typ) && len(c.Labels) == 0:
-			o.problem(c, "is an ENUM or SET, and the log does not carry its labels", rowMetadataFix)
-		case o.isCharacter(w.typ) && w.typ != wireGeometry && w.typ != wireVector:
-			o.character(c, w)
-		case w.typ == wireTime, w.typ == wireDateTime, w.typ == wireTimestamp:
-			o.oldTemporal(c, w, declaredFor(declared, c.Name))
-		}
-		if isNumeric(w.typ) && !o.signed && w.typ != wireYear && declaredFor(declared, c.Name) == nil {
-			o.problem(c, "is a number, and the log does not say whether it is unsigned", rowMetadataFix)
+		if !w.unread {
+			o.column(c, w, d, raw)
 		}
 	}
+	return nil
+}
+
+// column settles how a column is decoded: d is what is declared of it, raw the
+// labels that the log carries.
+func (o *optional) column(c *pipeline.Column, w *wireColumn, d *pipeline.Column, raw [][]byte) {
+	if d != nil {
+		o.declare(c, d)
+	}
+	switch {
+	case raw != nil:
+		o.label(c, raw)
+	case isLabelled(w.typ) && len(c.Labels) == 0:
+		o.problem(c, "is an ENUM or SET, and the log does not carry its labels", rowMetadataFix)
+	case o.isCharacter(w.typ) && w.typ != wireGeometry && w.typ != wireVector:
+		o.character(c, w)
+		o.ambiguous(c, d)
+	}
+	if isNumeric(w.typ) && !o.signed && w.typ != wireYear && d == nil {
+		o.problem(c, "is a number, and the log does not say whether it is unsigned", rowMetadataFix)
+	}
+}
+
+// unnamed refuses a table map without column names.
+func (o *optional) unnamed() {
+	have := "MINIMAL"
+	if !o.signed && !o.charsets {
+		have = "NO_LOG or MINIMAL"
+	}
+	o.shape.problem = &pipeline.Refusal{
+		Exit: pipeline.ExitRefused, Rule: "binlog-row-metadata", Where: o.table.String(),
+		What: "binlog_row_metadata was " + have + ", want FULL: the log does not name the columns of this captured table",
+		Fix:  "SET GLOBAL binlog_row_metadata = 'FULL'; rows that were written before cannot be read: check them by hand and move the checkpoint behind them with millrace checkpoint set",
+	}
+}
+
+// ambiguous refuses what MariaDB logs alike, as bytes: BINARY(16), UUID and
+// INET6, BINARY(4) and INET4. Only the table's definition tells them apart.
+func (o *optional) ambiguous(c, d *pipeline.Column) {
+	if o.opts.flavor != pipeline.MariaDB || o.opts.declared == nil || d != nil || c.Type != pipeline.TypeBinary {
+		return
+	}
+	other := map[int]string{4: "INET4", 16: "UUID or INET6"}[c.Length]
+	if other == "" {
+		return
+	}
+	o.problem(c, fmt.Sprintf("is BINARY(%d) or %s: MariaDB logs them alike, and the table's definition does not show this column to this user", c.Length, other),
+		fmt.Sprintf("GRANT SELECT (%s) ON %s.%s TO the connector's user, if the table and the column still exist", quoteName(c.Name), quoteName(o.table.Schema), quoteName(o.table.Name)))
 }
 
 const rowMetadataFix = "SET GLOBAL binlog_row_metadata = FULL; rows written before have to be read with declared columns"

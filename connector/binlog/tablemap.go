@@ -84,6 +84,10 @@ type wireColumn struct {
 	utf8 bool       // text to be checked as UTF-8
 	// ascii: text of ASCII alone is UTF-8 already.
 	ascii bool
+	// unread: nobody reads the column, so its values are passed over. size is
+	// how many bytes each takes, 0 for types that say their own length.
+	unread bool
+	size   int
 }
 
 // tableMaps remembers shapes by content, so that a table that did not change
@@ -238,7 +242,9 @@ func (m *tableMaps) parse(body []byte) (*shape, error) {
 	if err := o.read(r); err != nil {
 		return nil, err
 	}
-	o.finish()
+	if err := o.finish(); err != nil {
+		return nil, err
+	}
 	return s, nil
 }
 

@@ -40,7 +40,10 @@ func (s *Sink) commit(ctx context.Context, b *pipeline.Batch, gone <-chan struct
 		return err
 	}
 	s.opts.onStep("checkpointed")
-	if !s.owner.holds() {
+	if err := s.alone(); err != nil {
+		return err
+	}
+	if over(gone) {
 		return errLost
 	}
 	if !s.opts.AtLeastOnce {
@@ -232,6 +235,7 @@ func (s *Sink) history(w *written, now time.Time) {
 // committed moves the state on.
 func (s *Sink) committed(w written, now time.Time) {
 	s.state.txn, s.committedTxn = s.tx.txn, s.tx.txn
+	s.state.next = s.p.place.behind(!s.opts.AtLeastOnce)
 	s.tx.open = false
 	clear(s.state.changed)
 	s.state.pruned = w.pruned

@@ -54,8 +54,8 @@ func (s *Sink) fail(err error) error {
 }
 
 func (s *Sink) deliver(ctx context.Context, b *pipeline.Batch) error {
-	gone := s.owner.gone()
-	if !s.owner.holds() {
+	gone := s.tenure
+	if over(gone) {
 		return errLost
 	}
 	if b.Begins == s.tx.open {
@@ -191,6 +191,7 @@ func (s *Sink) begin(ctx context.Context) error {
 			return err
 		}
 	}
+	s.p.place.enter()
 	s.opts.onStep("begun")
 	txn := s.state.txn + 1
 	s.tx = transaction{
@@ -204,6 +205,9 @@ func (s *Sink) begin(ctx context.Context) error {
 // or else replaces the producer: nothing sent by the old one is accepted after
 // the new one's InitTransactions.
 func (s *Sink) settle(ctx context.Context) error {
+	if s.opts.without.proof {
+		s.after.unproven = false
+	}
 	tooBig := false
 	for _, t := range *s.topics.Load() {
 		tooBig = tooBig || t.limit < s.p.batchLimit
@@ -218,9 +222,12 @@ func (s *Sink) settle(ctx context.Context) error {
 }
 
 // rotate replaces the producer between two transactions. What was committed is
-// known, so nothing has to be read again.
+// known, so nothing has to be read again; should someone else have committed
+// since, the place of the next PRIME tells.
 func (s *Sink) rotate(ctx context.Context) error {
-	if !s.owner.holds() {
+	ctx, cancel := during(ctx, s.tenure)
+	defer cancel()
+	if over(s.tenure) {
 		return errLost
 	}
 	old := s.p
@@ -231,7 +238,9 @@ func (s *Sink) rotate(ctx context.Context) error {
 	s.p = p
 	s.old.Go(old.close)
 	if !s.opts.AtLeastOnce {
-		if err := p.init(ctx); err != nil {
+		if err := p.init(ctx); over(s.tenure) {
+			return errLost
+		} else if err != nil {
 			return err
 		}
 	}
@@ -244,8 +253,10 @@ func (s *Sink) rotate(ctx context.Context) error {
 // publish writes PRIME, then the batch's records, and returns when all of them
 // are acknowledged.
 func (s *Sink) publish(ctx context.Context, b *pipeline.Batch, gone <-chan struct{}) error {
-	if err := s.sendPrime(ctx, b, gone); err != nil {
-		return err
+	if !s.opts.without.prime {
+		if err := s.sendPrime(ctx, b, gone); err != nil {
+			return err
+		}
 	}
 	for _, p := range s.touched {
 		s.enter(p)
@@ -256,7 +267,7 @@ func (s *Sink) publish(ctx context.Context, b *pipeline.Batch, gone <-chan struc
 		}
 	}
 	s.opts.onStep("sent")
-	if err := s.p.wait(ctx, gone); err != nil {
+	if err := s.flushed(ctx, gone); err != nil {
 		return err
 	}
 	s.state.count += uint64(len(b.Records))
@@ -291,11 +302,31 @@ func (s *Sink) sendPrime(ctx context.Context, b *pipeline.Batch, gone <-chan str
 	if err := s.sendCheckpoint(ctx, kindOpen, encode(prime), gone); err != nil {
 		return err
 	}
+	if s.opts.without.flushes {
+		return nil
+	}
 	if err := s.p.wait(ctx, gone); err != nil {
 		return err
 	}
 	s.opts.onStep("primed")
-	return nil
+	return s.alone()
+}
+
+// flushed waits until everything sent so far is acknowledged.
+func (s *Sink) flushed(ctx context.Context, gone <-chan struct{}) error {
+	if s.opts.without.flushes {
+		return nil
+	}
+	return s.p.wait(ctx, gone)
+}
+
+// alone returns errOvertaken when another producer has written to the
+// checkpoint partition since this task's last commit.
+func (s *Sink) alone() error {
+	if s.opts.without.place {
+		return nil
+	}
+	return s.p.place.follows(s.state.next)
 }
 
 // enter prepares a part for the records that the open transaction writes.

@@ -86,6 +86,23 @@ type Options struct {
 
 	// onStep, when set by a test, is called at each step of the protocol.
 	onStep func(step string)
+	// without says which rules of the protocol a test does without.
+	without without
+}
+
+// without names the rules on which exactly once rests, for tests that show
+// what each is for: true leaves the rule out. The program leaves out none.
+type without struct {
+	// proof: a commit is trusted whatever may still be under way.
+	proof bool
+	// prime: no intent is written.
+	prime bool
+	// flushes: PRIME, events and CHECKPOINT are sent without waiting between.
+	flushes bool
+	// place: the offsets of our checkpoint records are not compared.
+	place bool
+	// verify: recovery believes the checkpoint without looking at the topics.
+	verify bool
 }
 
 // Consumed is a record as read back from a topic.

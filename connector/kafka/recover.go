@@ -62,9 +62,20 @@ func (s *Sink) tryRecover(ctx context.Context) (*pipeline.Position, error) {
 		return nil, err
 	}
 	// Whatever is under way when ownership goes is stopped.
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	gone := s.owner.gone()
+	ctx, cancel := during(ctx, gone)
+	defer cancel()
+	pos, err := s.takeOver(ctx)
+	if over(gone) {
+		return nil, errLost
+	}
+	s.tenure = gone
+	return pos, err
+}
+
+// during returns a context that also ends when ownership does.
+func during(ctx context.Context, gone <-chan struct{}) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
 	go func() {
 		select {
 		case <-gone:
@@ -72,11 +83,17 @@ func (s *Sink) tryRecover(ctx context.Context) (*pipeline.Position, error) {
 		case <-ctx.Done():
 		}
 	}()
-	pos, err := s.takeOver(ctx)
-	if !s.owner.holds() {
-		return nil, errLost
+	return ctx, cancel
+}
+
+// over reports whether a tenure has ended.
+func over(gone <-chan struct{}) bool {
+	select {
+	case <-gone:
+		return true
+	default:
+		return false
 	}
-	return pos, err
 }
 
 // own waits for the group to assign the task to this instance. The gate is
@@ -123,7 +140,7 @@ func (s *Sink) lastOwner(ctx context.Context) string {
 
 // takeOver fences, reads and verifies.
 func (s *Sink) takeOver(ctx context.Context) (*pipeline.Position, error) {
-	if err := s.mayFence(); err != nil {
+	if err := s.mayFence(ctx); err != nil {
 		return nil, err
 	}
 	s.opts.Report(pipeline.StateFencing, "taking over "+s.opts.TransactionalID())
@@ -150,6 +167,7 @@ func (s *Sink) takeOver(ctx context.Context) (*pipeline.Position, error) {
 	failed := s.failedPrime(st)
 	s.reset()
 	s.last = st.commit
+	s.state.next = st.high
 	if st.commit == nil {
 		if s.committedTxn > 0 {
 			return nil, s.opts.damaged(fmt.Sprintf("it held number %d", s.committedTxn))
@@ -193,11 +211,18 @@ func (s *Sink) isSelf(o Owner) bool {
 // mayFence allows fencing unless this instance has been fenced too often while
 // the group said that the task is its own: then someone outside the group uses
 // the same transactional id.
-func (s *Sink) mayFence() error {
+func (s *Sink) mayFence(ctx context.Context) error {
 	if !s.fenced {
 		return nil
 	}
 	s.fenced = false
+	// A process that was stopped hears with its next heartbeat that the group
+	// has given its task away: until then it would only fence its successor.
+	select {
+	case <-time.After(2 * heartbeat):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	now := time.Now()
 	s.fences = slices.DeleteFunc(s.fences, func(t time.Time) bool { return now.Sub(t) > fenceWindow })
 	if len(s.fences) >= maxFences {

@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -11,9 +12,9 @@ import (
 // ReadOptions takes this package's keys from s: the cluster, the millrace.*
 // keys of checkpoints, status and delivery, topic.creation.*, and the client
 // properties of the Java clients under their own names, under "producer." and
-// under "producer.override.", the later ones winning. Security keys are left
-// to the caller, who fills Options.Security. Values that cannot be are reported
-// through s.Problem.
+// under "producer.override.", the later ones winning; those that no producer has
+// are left, to be reported as unknown. Security keys are left to the caller, who
+// fills Options.Security. Values that cannot be are reported through s.Problem.
 func ReadOptions(s pipeline.Settings) Options {
 	o := Options{
 		Connector: pipeline.String(s, "name", ""),
@@ -80,11 +81,7 @@ func history(s pipeline.Settings) time.Duration {
 // validName checks what becomes part of topic, group and transactional ids:
 // Kafka's rule for topic names.
 func validName(s pipeline.Settings, key, name string) {
-	if name == "" {
-		s.Problem(key, "is missing")
-		return
-	}
-	if !validTopic(name) {
+	if name != "" && !validTopic(name) { // whether a connector has a name is asked elsewhere
 		s.Problem(key, "becomes part of a topic's name: want at most 200 of a-z A-Z 0-9 . _ -, have "+strconv.Quote(name))
 	}
 }
@@ -107,6 +104,9 @@ func readClients(s pipeline.Settings, o *Options) {
 	o.Client, o.Producer = map[string]string{}, map[string]string{}
 	for key := range commonKeys {
 		take(s, o.Client, key, "", []map[string]javaKey{commonKeys})
+	}
+	for key := range producerKeys {
+		s.Lookup("producer." + key) // a name to be near to
 	}
 	tables := []map[string]javaKey{commonKeys, producerKeys}
 	for _, key := range s.Keys("producer.") {
@@ -139,15 +139,14 @@ func take(s pipeline.Settings, out map[string]string, key, prefix string, tables
 	if isSecurityKey(name) {
 		return
 	}
+	if !slices.ContainsFunc(tables, func(t map[string]javaKey) bool { _, known := t[name]; return known }) {
+		return
+	}
 	value, set := s.Lookup(key)
 	if !set || value == "" {
 		return
 	}
-	known, err := translateKey(out, tables, name, value)
-	switch {
-	case !known:
-		s.Problem(key, "is no property of a Kafka producer")
-	case err != nil:
+	if err := translateKey(out, tables, name, value); err != nil {
 		s.Problem(key, err.Error())
 	}
 }

@@ -27,8 +27,11 @@ type Sink struct {
 	// asking is held while the admin client is used without the gate.
 	asking sync.RWMutex
 	owner  *owner
+	// tenure is closed when the ownership ends under which the task was
+	// recovered. Owning it again is a new tenure: someone else may have had
+	// the task in between.
+	tenure <-chan struct{}
 	p      *producer
-	mon    *monitor
 	// old are producers that were replaced and are still closing.
 	old sync.WaitGroup
 
@@ -69,6 +72,8 @@ var _ pipeline.Sink = (*Sink)(nil)
 // was written since. After any error it is read anew.
 type state struct {
 	txn, epoch, count uint64
+	// next is where the next transaction begins in the checkpoint partition.
+	next int64
 	// partitions are those of the checkpoint. For topics in the topic table,
 	// their parts say what holds now.
 	partitions Partitions
@@ -290,12 +295,18 @@ func (s *Sink) newProducer() (*producer, error) {
 	if id != "" && partitions <= maxStatsPartitions {
 		conf["statistics.interval.ms"] = int(statsInterval.Milliseconds())
 	}
-	s.mon = newMonitor(s.opts.Log, "producer")
-	p, err := newProducer(conf, s.mon, s.acknowledged)
+	own := &place{}
+	p, err := newProducer(conf, newMonitor(s.opts.Log, "producer"), func(topic string, partition int32, offset int64) {
+		if topic == s.opts.CheckpointTopic {
+			own.acknowledged(offset)
+			return
+		}
+		s.acknowledged(topic, partition, offset)
+	})
 	if err != nil {
 		return nil, s.opts.badConfig(err)
 	}
-	p.batchLimit = limit
+	p.batchLimit, p.place = limit, own
 	return p, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -99,7 +100,7 @@ func readTimeout(s pipeline.Settings, prefix string) time.Duration {
 	t := pipeline.Millis(s, prefix+"http.read.timeout.ms", 30*time.Second)
 	t = pipeline.Millis(s, prefix+"schema.registry.request.timeout.ms", t)
 	if t <= 0 {
-		s.Problem(prefix+"schema.registry.request.timeout.ms", "want more than 0")
+		s.Problem(prefix+"schema.registry.request.timeout.ms", "want more than 0 milliseconds")
 		t = 30 * time.Second
 	}
 	return t
@@ -112,7 +113,7 @@ func readStrategy(s pipeline.Settings, prefix string) string {
 	case TopicName, RecordName, TopicRecordName:
 		return short
 	}
-	s.Problem(key, "want one of "+strings.Join([]string{TopicName, RecordName, TopicRecordName}, ", ")+", with or without "+strategyPackage)
+	s.Problem(key, "want one of "+strings.Join([]string{TopicName, RecordName, TopicRecordName}, ", ")+", with or without "+strategyPackage+"; have "+strconv.Quote(class))
 	return TopicName
 }
 
@@ -124,7 +125,7 @@ func readLevel(s pipeline.Settings, key string) string {
 			return level
 		}
 	}
-	s.Problem(key, "want one of "+strings.Join(levels[1:], ", "))
+	s.Problem(key, "want one of "+strings.Join(levels[1:], ", ")+"; have "+strconv.Quote(v))
 	return ""
 }
 
