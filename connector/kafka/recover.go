@@ -156,6 +156,11 @@ func (s *Sink) takeOver(ctx context.Context) (*pipeline.Position, error) {
 			return nil, err
 		}
 	}
+	if !s.opts.AtLeastOnce {
+		if err := s.fenceOther(ctx); err != nil {
+			return nil, err
+		}
+	}
 	s.opts.onStep("fenced")
 	s.metrics.fences.Add(1)
 	s.opts.Report(pipeline.StateRecovering, "reading the checkpoint")
