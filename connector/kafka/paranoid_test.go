@@ -93,6 +93,8 @@ func TestParanoidIsFenced(t *testing.T) {
 				n += 10
 			}
 			deliver(t, s, partOf(n+1, n+5, true, false))
+			made := <-s.spare.made // else it might fence the successor yet
+			s.spare.made <- made
 			stopped(s)
 			o.Paranoid = successor
 			began := time.Now()
