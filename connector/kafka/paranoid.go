@@ -83,11 +83,28 @@ func (s *Sink) discard() {
 	}
 	s.spare = nil
 	next.cancel()
+	gone := make(chan struct{})
+	s.discarded = gone
 	s.old.Go(func() {
+		defer close(gone)
 		if m := <-next.made; m.p != nil {
 			m.p.close()
 		}
 	})
+}
+
+// afterSpare waits until a spare that was given up has ended: it may be in the
+// middle of taking the id that recovery is about to take.
+func (s *Sink) afterSpare(ctx context.Context) error {
+	if s.discarded == nil {
+		return nil
+	}
+	select {
+	case <-s.discarded:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // fenceOther fences a predecessor's other transactional id. In paranoid mode

@@ -142,6 +142,9 @@ func (s *Sink) takeOver(ctx context.Context) (*pipeline.Position, error) {
 	if err := s.mayFence(ctx); err != nil {
 		return nil, err
 	}
+	if err := s.afterSpare(ctx); err != nil {
+		return nil, err
+	}
 	s.opts.Report(pipeline.StateFencing, "taking over "+s.opts.TransactionalID())
 	if err := s.refresh(ctx); err != nil {
 		return nil, err

@@ -33,6 +33,8 @@ type Sink struct {
 	tenure <-chan struct{}
 	p      *producer
 	spare  *spare
+	// discarded is closed when the last spare that was given up has ended.
+	discarded chan struct{}
 	// old are producers that were replaced and are still closing.
 	old sync.WaitGroup
 
