@@ -36,7 +36,7 @@ func (s *Sink) Deliver(ctx context.Context, b *pipeline.Batch) error {
 // fail gives the transaction up and says what err means for the caller.
 func (s *Sink) fail(err error) error {
 	s.fenced = isFenced(err)
-	open := s.tx.open
+	open := s.openID()
 	s.drop()
 	where := ""
 	var d *deliveryError
@@ -47,8 +47,8 @@ func (s *Sink) fail(err error) error {
 		s.metrics.doubts.Add(1)
 		return doubt(err)
 	}
-	if open && s.owner.holds() {
-		s.release()
+	if open != "" && s.owner.holds() {
+		s.release(context.Background(), open)
 	}
 	return err
 }
@@ -191,7 +191,10 @@ func (s *Sink) begin(ctx context.Context) error {
 			return err
 		}
 	}
-	s.p.place.enter()
+	s.p.place.enter(s.state.next)
+	if s.opts.Paranoid {
+		s.provide()
+	}
 	s.opts.onStep("begun")
 	txn := s.state.txn + 1
 	s.tx = transaction{
@@ -205,13 +208,13 @@ func (s *Sink) begin(ctx context.Context) error {
 // or else replaces the producer: nothing sent by the old one is accepted after
 // the new one's InitTransactions.
 func (s *Sink) settle(ctx context.Context) error {
+	if s.opts.Paranoid && s.p.begun {
+		return s.swap(ctx)
+	}
 	if s.opts.without.proof || plantedTrustEnd {
 		s.after.unproven = false
 	}
-	tooBig := false
-	for _, t := range *s.topics.Load() {
-		tooBig = tooBig || t.limit < s.p.batchLimit
-	}
+	tooBig := s.tooBig()
 	if s.after.unproven && !tooBig && s.p.settled(ctx, s.after.end) {
 		s.after.unproven = false
 	}
@@ -219,6 +222,17 @@ func (s *Sink) settle(ctx context.Context) error {
 		return nil
 	}
 	return s.rotate(ctx)
+}
+
+// tooBig reports whether a topic was met that takes less than the producer may
+// send in one request.
+func (s *Sink) tooBig() bool {
+	for _, t := range *s.topics.Load() {
+		if t.limit < s.p.batchLimit {
+			return true
+		}
+	}
+	return false
 }
 
 // rotate replaces the producer between two transactions. What was committed is
@@ -328,7 +342,7 @@ func (s *Sink) alone() error {
 	if s.opts.without.place || plantedReadFirst || plantedReadStable {
 		return nil
 	}
-	return s.p.place.follows(s.state.next)
+	return s.p.place.alone()
 }
 
 // enter prepares a part for the records that the open transaction writes.

@@ -143,6 +143,9 @@ func (s *Sink) takeOver(ctx context.Context) (*pipeline.Position, error) {
 	if err := s.mayFence(ctx); err != nil {
 		return nil, err
 	}
+	if err := s.afterSpare(ctx); err != nil {
+		return nil, err
+	}
 	s.opts.Report(pipeline.StateFencing, "taking over "+s.opts.TransactionalID())
 	if err := s.refresh(ctx); err != nil {
 		return nil, err
@@ -153,6 +156,11 @@ func (s *Sink) takeOver(ctx context.Context) (*pipeline.Position, error) {
 	}
 	if err := s.fence(ctx); err != nil {
 		return nil, err
+	}
+	if !s.opts.AtLeastOnce {
+		if err := s.fenceOther(ctx); err != nil {
+			return nil, err
+		}
 	}
 	s.opts.onStep("fenced")
 	s.metrics.fences.Add(1)

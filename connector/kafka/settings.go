@@ -28,6 +28,10 @@ func ReadOptions(s pipeline.Settings) Options {
 	validName(s, "millrace.instance", o.Instance)
 
 	o.AtLeastOnce = pipeline.OneOf(s, "millrace.delivery", "exactly-once", "at-least-once") == "at-least-once"
+	o.Paranoid = pipeline.OneOf(s, "millrace.commit", "adaptive", "paranoid") == "paranoid"
+	if o.Paranoid && o.AtLeastOnce {
+		s.Problem("millrace.commit", "paranoid is a way to commit transactions, of which millrace.delivery=at-least-once has none")
+	}
 	o.TransactionTimeout = millis(s, "millrace.transaction.timeout.ms", bounds{DefaultTransactionTimeout, 5 * time.Second, 15 * time.Minute})
 	o.SessionTimeout = millis(s, "millrace.session.timeout.ms", bounds{DefaultSessionTimeout, time.Second, 5 * time.Minute})
 	o.StartTimeout = millis(s, "millrace.start.timeout.ms", bounds{DefaultStartTimeout, time.Second, 24 * time.Hour})
