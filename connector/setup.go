@@ -94,7 +94,7 @@ func readTask(name string, view *config.View) *task {
 	t.source = binlog.ReadOptions(view, flavor)
 	t.sink = kafka.ReadOptions(view)
 	t.transform = transform.ReadOptions(view)
-	if t.transform.Type == transform.TypeEnvelope {
+	if t.transform.Declares() {
 		t.registry = registry.ReadOptions(view, "value.converter.")
 		readRegistry(view, &t.registry)
 	}
