@@ -12,7 +12,8 @@ GOLANGCI := $(CACHE)/bin/golangci-lint-$(GOLANGCI_VERSION)
 # Packages whose tests need nothing but Go, and those that drive the program
 # from outside on real servers. Some of the first have tests on servers too.
 ROOMS := ./connector/... ./transform/... ./schemas/...
-OUTSIDE := ./tests/...
+# What shows how it does under faults has targets of its own.
+OUTSIDE = $(shell go list ./tests/... | grep -v /tests/faults)
 
 # Seconds of each fuzz target.
 FUZZ_SECONDS ?= 30
@@ -51,7 +52,7 @@ bin/up:
 test: ## everything: lint, vet, all tests with race detector and on real servers, the demo; prints the minutes of each room
 	@.ci/minutes begin
 	@trap '.ci/minutes end' EXIT; $(MAKE) --no-print-directory -s lint vet build bin/up; \
-	bin/up -- $(MAKE) --no-print-directory -s -k test-rooms test-e2e; \
+	bin/up -- $(MAKE) --no-print-directory -s -k test-rooms test-e2e test-faults-short; \
 	.ci/minutes time demo $(MAKE) --no-print-directory -s demo DEMO_SECONDS=$(or $(DEMO_SECONDS),60)
 
 .PHONY: test-unit
@@ -65,6 +66,26 @@ test-rooms: ## all tests of the rooms, with the race detector and on real server
 .PHONY: test-e2e
 test-e2e: build ## tests from outside, on real servers that are started when none are running
 	@MILLRACE_BINARY=$(CURDIR)/bin/millrace .ci/minutes packages go test -timeout 20m $(OUTSIDE)
+
+# Seeds of the long form, and how long each runs.
+comma := ,
+space := $(subst ,, )
+LONG_SEEDS = $(subst $(space),$(comma),$(shell seq 1 40))
+
+# Both end with the table of what was done and the line "N violations".
+FAULTS = MILLRACE_BINARY=$(CURDIR)/bin/millrace FAULT_REPORT=$(CURDIR)/bin/faults.txt go test -count=1 -v
+define after-faults
+code=$$?; cat bin/faults.txt; exit $$code
+endef
+
+.PHONY: test-faults-short
+test-faults-short: build ## exactly once under seeded faults: FAULT_SEEDS=1,2,3 x FAULT_SECONDS=60, odd seeds on MySQL, even on MariaDB
+	@rm -f bin/faults.txt; $(FAULTS) -timeout 60m -run '^(TestSeeds|TestSchedule.*)$$' ./tests/faults || { $(after-faults); }; cat bin/faults.txt
+
+.PHONY: test-faults
+test-faults: build ## the long form: 40 seeds x 120 s, and the faults that have tests of their own
+	@rm -f bin/faults.txt; export FAULT_SEEDS=$(or $(FAULT_SEEDS),$(LONG_SEEDS)) FAULT_SECONDS=$(or $(FAULT_SECONDS),120); \
+	$(FAULTS) -timeout 240m ./tests/faults || { $(after-faults); }; cat bin/faults.txt
 
 .PHONY: lint
 lint: $(GOLANGCI) ## golangci-lint, at the version that is pinned here

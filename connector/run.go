@@ -126,7 +126,7 @@ func (p *process) serve(ctx context.Context, s *setup) error {
 		<-ctx.Done()
 		return nil
 	}
-	return admin.New(admin.Options{Listen: s.listen, Version: version, Status: p.status, Log: p.log}).Run(ctx)
+	return admin.New(admin.Options{Listen: s.listen, Version: version, Status: p.status, Idle: s.idle, Log: p.log}).Run(ctx)
 }
 
 func (p *process) status() []pipeline.Status {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"time"
 
 	"millrace/connector/binlog"
 	"millrace/connector/config"
@@ -144,6 +145,16 @@ func (s *setup) readListeners(view *config.View) {
 		return
 	}
 	s.listen = strings.TrimSuffix(address, "/")
+}
+
+// idle returns how often a connector commits a position without events.
+func (s *setup) idle(connector string) time.Duration {
+	for _, t := range s.tasks {
+		if t.name == connector {
+			return t.limits.Idle
+		}
+	}
+	return 0
 }
 
 // tell logs the warnings.

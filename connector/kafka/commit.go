@@ -13,6 +13,9 @@ import (
 const (
 	// tableEvery is how often the table of partitions is renewed at least.
 	tableEvery = 45 * time.Second
+	// tableCommits is after how many commits it is: recovery reads back to the
+	// table, a start must not take long, and a commit leaves up to four offsets.
+	tableCommits = 10_000
 	// tableWorth is from how many listed partitions on the table is renewed
 	// early, once they are tableRatio times what a commit writes: commits stay
 	// small however many partitions there are.
@@ -105,9 +108,9 @@ func (s *Sink) closing(b *pipeline.Batch, now time.Time) written {
 }
 
 // tableDue reports whether the table is to be renewed: after each recovery, by
-// time, and when the list since it has grown out of proportion.
+// time, after many commits, and when the list since it has grown out of proportion.
 func (s *Sink) tableDue(now time.Time) bool {
-	if s.state.tableTxn == 0 || now.Sub(s.state.tableAt) >= tableEvery {
+	if s.state.tableTxn == 0 || now.Sub(s.state.tableAt) >= tableEvery || s.tx.txn-s.state.tableTxn >= tableCommits {
 		return true
 	}
 	n := len(s.state.listed)
@@ -231,7 +234,7 @@ func (s *Sink) history(w *written, now time.Time) {
 
 // committed moves the state on.
 func (s *Sink) committed(w written, now time.Time) {
-	s.state.txn = s.tx.txn
+	s.state.txn, s.committedTxn = s.tx.txn, s.tx.txn
 	s.state.next = s.p.place.behind(!s.opts.AtLeastOnce)
 	s.tx.open = false
 	clear(s.state.changed)

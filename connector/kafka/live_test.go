@@ -54,14 +54,6 @@ func liveOptions(t testing.TB) (o Options, topic string) {
 	return o, topic
 }
 
-// onTopic moves a batch to another topic.
-func onTopic(b *pipeline.Batch, topic string) *pipeline.Batch {
-	for i := range b.Records {
-		b.Records[i].Topic = topic
-	}
-	return b
-}
-
 func TestLiveResume(t *testing.T) {
 	o, topic := liveOptions(t)
 	s := New(o)

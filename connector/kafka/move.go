@@ -124,8 +124,6 @@ func MoveCheckpoint(ctx context.Context, o Options, order Order) (*Moved, error)
 	if order.Forced && o.AtLeastOnce {
 		return nil, with(refusal(pipeline.ExitConfig, "force", "nothing fences an owner under millrace.delivery=at-least-once"), o.Connector, "stop the connector", nil)
 	}
-	// Topics that hold records without a checkpoint are a person's to judge.
-	o.StartGiven = true
 	for try := 0; ; try++ {
 		moved, err := moveOnce(ctx, o, order)
 		if err == nil || isRefusal(err) || ctx.Err() != nil || try == maxMoveTries {
@@ -144,6 +142,7 @@ const maxMoveTries = 4
 
 func moveOnce(ctx context.Context, o Options, order Order) (*Moved, error) {
 	s := New(o)
+	s.byHand = true
 	defer func() { _ = s.Close() }()
 	if err := s.start(ctx); err != nil {
 		return nil, err

@@ -181,4 +181,3 @@ func recreate(t *testing.T, c interface{ ListenAddrs() []string }, topic string)
 		t.Fatal(err)
 	}
 }
-

@@ -49,7 +49,8 @@ type Options struct {
 	// StandbyExit ends with exit code 75 instead of waiting for ownership.
 	StandbyExit bool
 	// StartGiven says that millrace.start is set: topics that hold records
-	// without a checkpoint are then accepted.
+	// without a checkpoint, and of which nothing says that the task published
+	// them, are then accepted without a word.
 	StartGiven bool
 	// AcceptPartitions lets a changed partition count pass once.
 	AcceptPartitions bool

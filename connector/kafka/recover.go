@@ -169,6 +169,9 @@ func (s *Sink) takeOver(ctx context.Context) (*pipeline.Position, error) {
 	s.last = st.commit
 	s.state.next = st.high
 	if st.commit == nil {
+		if s.committedTxn > 0 {
+			return nil, s.opts.damaged(fmt.Sprintf("it held number %d", s.committedTxn))
+		}
 		if err := s.lost(ctx, st); err != nil {
 			return nil, err
 		}
@@ -176,6 +179,10 @@ func (s *Sink) takeOver(ctx context.Context) (*pipeline.Position, error) {
 		s.tx = transaction{}
 		return nil, s.pinAll()
 	}
+	if err := s.regressed(ctx, st.commit); err != nil {
+		return nil, err
+	}
+	s.committedTxn = st.commit.Txn
 	if err := s.adoptStore(st); err != nil {
 		return nil, err
 	}

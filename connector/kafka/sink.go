@@ -47,6 +47,10 @@ type Sink struct {
 	// moving is what the next one says of the person who writes it.
 	last   *Checkpoint
 	moving *Move
+	// byHand says that a person moves the checkpoint and knows what was lost.
+	byHand bool
+	// committedTxn is the last transaction that is known to be committed.
+	committedTxn uint64
 	// fenced says that the last delivery ended with a newer epoch about,
 	// fences when such ones were answered by fencing again.
 	fenced bool

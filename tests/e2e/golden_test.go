@@ -101,17 +101,27 @@ var changing = []struct {
 	find *regexp.Regexp
 	with string
 }{
-	{regexp.MustCompile(`\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}(:\d+(-\d+)?)+`), "UUID:N"},
+	{regexp.MustCompile(`\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}(:([a-z_][a-z0-9_]*|\d+(-\d+)?))+`), "UUID:N"},
 	{regexp.MustCompile(`\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b`), "UUID"},
 	{regexp.MustCompile(`\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z`), "TIME"},
 	{regexp.MustCompile(`\bbinlog\.\d{6}:\d+`), "FILE:POS"},
 	{regexp.MustCompile(`\bbinlog\.\d{6}\b`), "FILE"},
-	{regexp.MustCompile(`\b0-1-\d+\b`), "0-1-N"},
+	{regexp.MustCompile(`\b\d+-\d+-\d+(,\d+-\d+-\d+)*\b`), "GTID"},
+	{regexp.MustCompile(`\bhave \d+ is used by\b`), "have N is used by"},
+	{regexp.MustCompile(`\bhas \d+ bytes\b`), "has N bytes"},
+	{regexp.MustCompile(`\b(MySQL|MariaDB) \d+\.\d+\.\d+\S*`), "${1} VERSION"},
+	// How a server's answer travels depends on what it remembers of the user.
+	{regexp.MustCompile(`\bhandleAuthResult: (readAuthResult: )?`), ""},
+	{regexp.MustCompile(`\blookup (\S+) on \S+:`), "lookup ${1}:"},
+	{regexp.MustCompile(`(no-such-host\.invalid):\d+`), "${1}:PORT"},
 	{regexp.MustCompile(`\b127\.0\.0\.1:\d+->127\.0\.0\.1:\d+`), "HOST:PORT->HOST:PORT"},
-	{regexp.MustCompile(`\b127\.0\.0\.1:\d{4,5}\b`), "HOST:PORT"},
+	{regexp.MustCompile(`\b(127\.0\.0\.1|0\.0\.0\.0):\d{4,5}\b`), "HOST:PORT"},
 	{regexp.MustCompile(`\b(after [^\n(]*?)[0-9.]+m?s\b`), "${1}TIME"},
 	{regexp.MustCompile(`\bpid \d+`), "pid N"},
 }
+
+// blanks are between the columns of a table.
+var blanks = regexp.MustCompile(`  +`)
 
 func normalise(text string, fixed ...string) string {
 	text = strings.NewReplacer(fixed...).Replace(text)
@@ -122,10 +132,16 @@ func normalise(text string, fixed ...string) string {
 }
 
 // told is what a command says at last: its refusal, or from the table of
-// validate the findings that are failures.
+// validate the lines and findings that are failures.
 func told(out string) string {
 	if strings.HasPrefix(out, "CONNECTOR ") {
 		var failures []string
+		table, _, _ := strings.Cut(out, "\n\n")
+		for line := range strings.Lines(table) {
+			if columns := blanks.Split(strings.TrimRight(line, " \n"), -1); len(columns) > 2 && columns[2] == "fail" {
+				failures = append(failures, strings.Join(columns[1:], " | "))
+			}
+		}
 		for _, finding := range strings.Split(out, "\n\n")[1:] {
 			if strings.HasPrefix(finding, "fail ") {
 				failures = append(failures, strings.TrimRight(finding, "\n"))

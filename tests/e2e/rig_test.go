@@ -72,10 +72,7 @@ func newRigOn(t *testing.T, db *services.Database, cluster *services.Cluster, pa
 	exec("CREATE TABLE " + r.schema + ".aggregate (id INT PRIMARY KEY, version INT NOT NULL)")
 	r.cluster.CreateTopic(t, r.topic(), partitions, nil)
 	r.schemas(t)
-	nextServerID.Lock()
-	nextServerID.id += 10
-	id := nextServerID.id
-	nextServerID.Unlock()
+	id := freshServerID()
 	class, host, port := "io.debezium.connector.mysql.MySqlConnector", r.db.Host, strconv.Itoa(r.db.Port)
 	if db.Flavor == services.FlavorMariaDB {
 		class = "io.debezium.connector.mariadb.MariaDbConnector"
@@ -95,7 +92,7 @@ func newRigOn(t *testing.T, db *services.Database, cluster *services.Cluster, pa
 	}
 	r.registry = []sr.ClientOpt{sr.URLs(services.Registry(t).URL)}
 	r.worker = filepath.Join(r.dir, "worker.properties")
-	r.write(t, r.worker, "bootstrap.servers="+r.cluster.Bootstrap+"\nlisteners=\nmillrace.checkpoint.replication.factor=1\n")
+	r.write(t, r.worker, r.workerText())
 	r.config = filepath.Join(r.dir, "outbox.json")
 	r.save(t, nil)
 	return r

@@ -520,5 +520,5 @@ func knownTest(t *testing.T, file, name string) (text string, ok bool) {
 		}
 		t.Fatal(err)
 	}
-	return string(source), regexp.MustCompile(`(?m)^func `+name+`\(`).Match(source)
+	return string(source), regexp.MustCompile(`(?m)^func ` + name + `\(`).Match(source)
 }

@@ -31,6 +31,8 @@ type Cluster struct {
 	BootstrapSASL, BootstrapSSL string
 	// BootstrapMore are the addresses of KafkaOptions.MoreTLS, by name.
 	BootstrapMore map[string]string
+	// BootstrapProxied is what the proxies of KafkaOptions.Proxy listen on.
+	BootstrapProxied string
 }
 
 // Broker is one node of a cluster.
@@ -40,6 +42,7 @@ type Broker struct {
 	ID int
 
 	ports map[string]int // by listener name
+	proxy string         // what the listener PROXIED advertises
 }
 
 // KafkaOptions changes how a cluster is started.
@@ -62,6 +65,11 @@ type KafkaOptions struct {
 	Users map[string]string
 	// HeapMB is each broker's heap, 512 when 0.
 	HeapMB int
+	// Proxy, when set, is given the number of each broker and the address of a
+	// plaintext listener beside the others. It returns what that listener
+	// advertises: the address of a proxy, which clients that ask there for
+	// brokers are then sent back to.
+	Proxy func(id int, upstream string) (string, error)
 }
 
 // kafkaJars returns the folder with the broker and its tools.
@@ -120,6 +128,13 @@ func (c *Cluster) start(ctx context.Context, o KafkaOptions) error {
 	for name := range o.MoreTLS {
 		c.BootstrapMore[name] = c.addresses(name)
 	}
+	if o.Proxy != nil {
+		var proxies []string
+		for _, b := range c.Brokers {
+			proxies = append(proxies, b.proxy)
+		}
+		c.BootstrapProxied = strings.Join(proxies, ",")
+	}
 	for _, b := range c.Brokers {
 		if err := c.prepare(ctx, b, o); err != nil {
 			return err
@@ -147,9 +162,17 @@ func newBroker(id int, o KafkaOptions) (*Broker, error) {
 	if o.TLS != nil {
 		listeners = slices.AppendSeq(append(listeners, "SASL_SSL", "SSL"), maps.Keys(o.MoreTLS))
 	}
+	if o.Proxy != nil {
+		listeners = append(listeners, "PROXIED")
+	}
 	for _, name := range listeners {
 		if b.ports[name], err = b.port(0); err != nil {
 			return nil, err
+		}
+	}
+	if o.Proxy != nil {
+		if b.proxy, err = o.Proxy(id, hostPort(b.ports["PROXIED"])); err != nil {
+			return nil, fmt.Errorf("make a proxy for broker %d: %w", id, err)
 		}
 	}
 	return b, nil
@@ -216,7 +239,11 @@ func (c *Cluster) settings(b *Broker, o KafkaOptions) map[string]string {
 	advertised := []string{}
 	for _, name := range slices.Sorted(maps.Keys(b.ports)) {
 		listeners = append(listeners, name+"://"+hostPort(b.ports[name]))
-		if name != "CONTROLLER" {
+		switch name {
+		case "CONTROLLER":
+		case "PROXIED":
+			advertised = append(advertised, name+"://"+b.proxy)
+		default:
 			advertised = append(advertised, name+"://"+hostPort(b.ports[name]))
 		}
 	}
@@ -224,7 +251,7 @@ func (c *Cluster) settings(b *Broker, o KafkaOptions) map[string]string {
 	out := map[string]string{
 		"process.roles": "broker,controller", "node.id": strconv.Itoa(b.ID), "controller.quorum.voters": strings.Join(voters, ","),
 		"listeners": strings.Join(listeners, ","), "advertised.listeners": strings.Join(advertised, ","),
-		"listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+		"listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT",
 		"controller.listener.names":      "CONTROLLER", "inter.broker.listener.name": "PLAINTEXT",
 		"log.dirs": filepath.Join(b.Dir, "data"), "num.partitions": "1", "auto.create.topics.enable": "false",
 		"default.replication.factor": replicas, "min.insync.replicas": inSync,
@@ -251,7 +278,7 @@ func (c *Cluster) security(o KafkaOptions) map[string]string {
 		"ssl.truststore.type": "PEM", "ssl.truststore.location": o.TLS.CAFile,
 		"listener.name.ssl.ssl.client.auth": "required",
 		"sasl.enabled.mechanisms":           "SCRAM-SHA-256,SCRAM-SHA-512,PLAIN",
-		"listener.security.protocol.map":    "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,SSL:SSL",
+		"listener.security.protocol.map":    "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,SASL_SSL:SASL_SSL,SSL:SSL",
 	}
 	logins(out, "SASL_SSL", o.Users)
 	for _, name := range slices.Sorted(maps.Keys(o.MoreTLS)) {
