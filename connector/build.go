@@ -40,6 +40,7 @@ func (t *task) open(log *slog.Logger) *running {
 	t.sink.CheckFact = t.checkPins
 	source := binlog.New(t.source)
 	sink := kafka.New(t.sink)
+	r.gauge = binlog.NewGauge(t.source)
 	r.pipeline = pipeline.New(pipeline.Options{
 		Connector: t.name, Limits: t.limits, Log: log,
 		Prepare: func(ctx context.Context) error { return t.prepare(ctx, records, sink, log) },
@@ -50,7 +51,15 @@ func (t *task) open(log *slog.Logger) *running {
 		r.pipeline.SetState(s)
 	}
 	r.status = kafka.NewStatusWriter(t.sink, 0, func() kafka.StatusSnapshot {
-		return kafka.StatusSnapshot{Status: r.pipeline.Status(), BytesBehind: -1, Metrics: sink.Metrics()}
+		snap := kafka.StatusSnapshot{Status: r.pipeline.Status(), BytesBehind: -1, Metrics: sink.Metrics()}
+		if snap.State == pipeline.StateStreaming {
+			at := snap.Position
+			if at.IsZero() {
+				at = snap.Metrics.Position
+			}
+			snap.BytesBehind = r.gauge.BytesBehind(context.Background(), at)
+		}
+		return snap
 	})
 	return r
 }

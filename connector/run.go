@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"millrace/connector/admin"
+	"millrace/connector/binlog"
 	"millrace/connector/kafka"
 	"millrace/connector/pipeline"
 )
@@ -160,6 +161,7 @@ type running struct {
 	records  *lateTransformer
 	status   *kafka.StatusWriter
 	slot     *kafka.Slot
+	gauge    *binlog.Gauge
 	log      *slog.Logger
 }
 
@@ -186,7 +188,7 @@ func (r *running) run(ctx context.Context) error {
 	if r.slot != nil {
 		r.slot.Release()
 	}
-	return err
+	return errors.Join(err, r.gauge.Close())
 }
 
 // statusGrace is how long the last status record may take.

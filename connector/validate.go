@@ -100,11 +100,40 @@ func (t *task) check(ctx context.Context, offline bool) []finding {
 	for _, c := range checks {
 		list = append(list, finding{Connector: t.name, Check: c.Name, Status: c.Status, Have: c.Have, Want: c.Want, Why: c.Why, Fix: c.Fix})
 	}
+	list = append(list, t.checkTables(ctx, quiet)...)
 	t.sink.Log = quiet
 	_, err = kafka.ReadCheckpoint(ctx, t.sink)
 	list = append(list, t.finding("kafka", err))
 	if t.transform.Declares() {
 		list = append(list, t.finding("registry", t.checkRegistry(ctx, quiet)))
+	}
+	return list
+}
+
+// checkTables holds the captured tables against what the transform needs of
+// them, as far as the user sees tables.
+func (t *task) checkTables(ctx context.Context, log *slog.Logger) []finding {
+	tables, err := binlog.NewFacts(t.source).Tables(ctx)
+	if err != nil {
+		return nil // the connection's error has been found already
+	}
+	if len(tables) == 0 {
+		return []finding{{
+			Connector: t.name, Check: "columns", Status: binlog.CheckWarn, Have: "no table visible", Want: "the columns that the transform names",
+			Why: "this user sees none of the captured tables (REPLICATION SLAVE alone shows none), so their columns were not checked",
+			Fix: "run millrace validate once with a user that has SELECT on the tables",
+		}}
+	}
+	tr, free, err := t.transformer(log, nil)
+	if err != nil {
+		return []finding{t.finding("columns", err)}
+	}
+	defer free()
+	var list []finding
+	for _, table := range tables {
+		f := t.finding("columns", tr.Check(ctx, table))
+		f.Have = table.String()
+		list = append(list, f)
 	}
 	return list
 }

@@ -26,6 +26,10 @@ const (
 	// stepPart: the buffer is full of a proven group. Hand it over, give a new
 	// one with swap, then call resume.
 	stepPart
+	// stepFetch: the open group commits an XA transaction whose rows were not
+	// kept. Hand the buffer over unless it is empty, read the rows of
+	// group.fetch, give them to adopt, then call fetched.
+	stepFetch
 )
 
 // assemblerOptions is what an assembler is made of.
@@ -37,6 +41,7 @@ type assemblerOptions struct {
 	// foreign says of which transactions the rows are not wanted; may be nil.
 	foreign func(pipeline.GTID) bool
 	limits  limits
+	xaMode  xaMode
 	// onBad says what becomes of row events that cannot be decoded.
 	onBad failureMode
 	log   *slog.Logger
@@ -79,6 +84,7 @@ type assembler struct {
 	readTime   time.Time
 	moved      bool // since the last handed over position
 	server     pipeline.Position
+	xa         []pendingXA // prepared and undecided, oldest first
 
 	group   group
 	payload payloadReader
@@ -96,6 +102,10 @@ func newAssembler(opts assemblerOptions, from pipeline.Position, set *gtidSet) (
 	if err != nil {
 		return nil, fmt.Errorf("read the checkpoint's last transaction: %w", err)
 	}
+	xa, err := importXA(opts.flavor, from.XA)
+	if err != nil {
+		return nil, err
+	}
 	a := &assembler{
 		assemblerOptions: opts,
 		dec:              newDecoder(decoderOptions{flavor: opts.flavor, captured: opts.captured, declared: opts.declared, reads: opts.reads, named: true}),
@@ -103,7 +113,7 @@ func newAssembler(opts assemblerOptions, from pipeline.Position, set *gtidSet) (
 		set:              set,
 		file:             from.File, pos: from.Pos,
 		endFile: from.File, endPos: from.Pos,
-		last:     last,
+		last: last, xa: xa,
 		readTime: from.ReadTime,
 		server:   from,
 	}
@@ -289,7 +299,7 @@ func (a *assembler) position() pipeline.Position {
 	p := pipeline.Position{
 		Flavor: a.flavor, File: a.endFile, Pos: a.endPos,
 		ServerUUID: a.server.ServerUUID, ServerID: a.server.ServerID, ServerVersion: a.server.ServerVersion,
-		Last:       a.last.export(),
+		Last: a.last.export(), XA: exportXA(a.xa),
 		CommitTime: microTime(a.commitTime), ReadTime: a.readTime,
 	}
 	if a.set != nil {
@@ -341,20 +351,4 @@ func (a *assembler) queryEvent(kind byte, body []byte) (step, error) {
 		}
 	}
 	return a.query(q)
-}
-
-// xaPrepare ends an XA group. Its first byte says whether it is also the
-// commit (one phase).
-func (a *assembler) xaPrepare(body []byte) (step, error) {
-	if len(body) < 1 {
-		return stepMore, errShortEvent
-	}
-	if body[0] == 1 || a.group.rows == 0 {
-		return a.end(true)
-	}
-	return stepMore, &pipeline.Refusal{
-		Exit: pipeline.ExitRefused, Rule: "xa-transaction",
-		What: fmt.Sprintf("a prepared XA transaction changed %d rows of captured tables; two-phase XA is not supported yet: whether it commits is decided later, in another transaction", a.group.rows),
-		Fix:  "write captured tables in local transactions or with XA COMMIT ... ONE PHASE; to go on, decide the transaction, write its events again and move the checkpoint behind it with millrace checkpoint set",
-	}
 }

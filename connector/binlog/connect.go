@@ -41,9 +41,9 @@ var errPlainPassword = errors.New("the password would be sent under a key that a
 // errNoTLS is what go-mysql says when the server's greeting offers no TLS.
 const errNoTLS = "does not support TLS"
 
-// connect opens a connection for queries and, when it is the first, settles
-// whether TLS is used.
-func (c *connector) connect(ctx context.Context) (*session, error) {
+// connectOne opens a connection for queries to c's first server and, when it is
+// the first connection, settles whether TLS is used.
+func (c *connector) connectOne(ctx context.Context) (*session, error) {
 	config, err := c.tlsConfig()
 	if err != nil {
 		return nil, err

@@ -22,7 +22,8 @@ const (
 	extraStream    = 0
 	extraReadAhead = 1
 	extraOverlap   = 2
-	extraHelpers   = 3 // how many ids are used
+	extraXA        = 3
+	extraHelpers   = 4 // how many ids are used
 )
 
 // serverID returns the id of a dump connection.

@@ -38,6 +38,12 @@ type group struct {
 	// segments that were handed over of it.
 	proof *proof
 	parts int
+	// held says that the group, larger than the buffer, ends prepared.
+	held bool
+	// decided says that its rows are those of an XA transaction that it
+	// commits, fetch that they have to be read first.
+	decided bool
+	fetch   *pendingXA
 }
 
 // ordinal counts the row images of one table.
@@ -124,8 +130,10 @@ func (a *assembler) query(q queryEvent) (step, error) {
 	case stmtBegin:
 		g.begun = true
 		return stepMore, nil
-	case stmtCommit, stmtXACommit, stmtXARollback:
+	case stmtCommit:
 		return a.end(true)
+	case stmtXACommit, stmtXARollback:
+		return a.decide(q.text, kind == stmtXACommit)
 	case stmtRollback:
 		return a.end(false)
 	case stmtSavepoint:
@@ -250,12 +258,23 @@ func (a *assembler) finish() {
 	a.endFile, a.endPos = a.file, a.pos
 	a.commitTime, a.readTime = g.commitTime, a.now()
 	a.moved = true
-	if g.rows > 0 || a.last.rows == 0 {
+	rows := g.rows
+	if g.decided {
+		rows = 0 // they stand in another group
+	}
+	if rows > 0 || a.last.rows == 0 {
 		a.last = lastTx{
 			known: true, gtid: g.gtid, prev: g.prev,
-			file: g.file, start: g.start, commitTime: g.commitTime, rows: g.rows,
+			file: g.file, start: g.start, commitTime: g.commitTime, rows: rows,
 		}
 	}
+	a.warnOfOldXA()
+}
+
+// fetched ends the open group after stepFetch.
+func (a *assembler) fetched() (step, error) {
+	a.group.fetch = nil
+	return a.end(true)
 }
 
 func (g *group) tx() pipeline.Tx {
@@ -281,6 +300,11 @@ func (a *assembler) closePart(last bool) {
 func (a *assembler) proven(p *proof) (step, error) {
 	g := &a.group
 	g.proof = p
+	if p.prepared && a.xaMode != xaInline {
+		a.buf.truncate(g.mark)
+		g.rows, g.skip, g.held = 0, true, true
+		return stepMore, nil
+	}
 	if !p.committed {
 		a.buf.truncate(g.mark)
 		g.rows, g.skip = 0, true

@@ -33,6 +33,10 @@ func ReadHead(ctx context.Context, opts Options) (Head, error) {
 		return Head{}, err
 	}
 	defer s.close()
+	return c.readHead(ctx, s)
+}
+
+func (c *connector) readHead(ctx context.Context, s *session) (Head, error) {
 	srv := &server{vars: map[string]string{}, denied: map[string]bool{}}
 	q := &inquiry{s: s, srv: srv}
 	for _, row := range q.all(ctx, "version", "SELECT @@version AS version, @@server_id AS id") {
@@ -43,7 +47,7 @@ func ReadHead(ctx context.Context, opts Options) (Head, error) {
 	for _, row := range q.all(ctx, "variables", "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('server_uuid','binlog_expire_logs_seconds','expire_logs_days')") {
 		srv.vars[row["variable_name"]] = row["value"]
 	}
-	srv.mariadb, srv.uuid = opts.Flavor == pipeline.MariaDB, srv.vars["server_uuid"]
+	srv.mariadb, srv.uuid = c.opts.Flavor == pipeline.MariaDB, srv.vars["server_uuid"]
 	q.logs(ctx)
 	if q.err != nil {
 		return Head{}, c.explain(q.err)

@@ -3,6 +3,7 @@ package binlog
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"millrace/connector/pipeline"
@@ -37,12 +38,22 @@ func (s *Source) resume(ctx context.Context, srv *server, from pipeline.Position
 		return begin{}, err
 	}
 	b.pos = srv.here(b.pos)
+	for _, x := range b.pos.XA {
+		if _, listed := srv.log(x.File); same && x.File != "" && !listed {
+			s.log.Warn("a prepared XA transaction stands in a log file that was purged; when it commits, its rows cannot be read",
+				"xid", x.XID, "gtid", x.GTID, "file", x.File)
+		}
+	}
 	if !same { // file names mean nothing on another server
 		b.pos.File, b.pos.Pos = "", 0
 		if b.pos.Last != nil {
 			last := *b.pos.Last
 			last.File, last.StartPos = "", 0
 			b.pos.Last = &last
+		}
+		b.pos.XA = slices.Clone(b.pos.XA)
+		for i := range b.pos.XA {
+			b.pos.XA[i].File, b.pos.XA[i].StartPos = "", 0
 		}
 	}
 	return b, nil

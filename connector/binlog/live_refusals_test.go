@@ -23,6 +23,7 @@ func TestLiveRefusesStatements(t *testing.T) {
 
 func TestLiveRefusesXA(t *testing.T) {
 	eachServer(t, func(l *live) {
+		l.opts.XA = xaReject
 		src, _ := l.start(nil)
 		xid := "'" + l.schema + "'"
 		l.exec("XA START "+xid, "INSERT INTO # VALUES (1,'x')", "XA END "+xid, "XA PREPARE "+xid)

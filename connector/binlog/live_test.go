@@ -92,7 +92,7 @@ func connectLive(t *testing.T, flavor pipeline.Flavor, server *services.Database
 	if err != nil {
 		t.Fatal(err)
 	}
-	id := 700_000_000 + uint32(time.Now().UnixMilli()%1_000_000)*100 + liveServerID.Add(1)*3
+	id := 700_000_000 + uint32(time.Now().UnixMilli()%1_000_000)*100 + liveServerID.Add(1)*extraHelpers
 	l := &live{t: t, flavor: flavor, admin: admin, schema: fmt.Sprintf("live_%d", id), table: "outbox"}
 	l.exec("CREATE DATABASE " + l.schema)
 	l.exec(fmt.Sprintf("CREATE TABLE %s.outbox (id INT PRIMARY KEY, name VARCHAR(255) CHARACTER SET utf8mb4)", l.schema))

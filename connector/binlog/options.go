@@ -18,8 +18,11 @@ type Options struct {
 	// one that another replica uses.
 	Name string
 
-	Host           string
-	Port           int
+	Host string
+	Port int
+	// Others are further servers with the same history: the connector reads
+	// from the first one that answers and contains what has been read.
+	Others         []Host
 	User, Password string
 	// ConnectTimeout bounds dialing and the handshake.
 	ConnectTimeout time.Duration
@@ -58,6 +61,8 @@ type Options struct {
 	// SnapshotMode is Debezium's word, Start Millrace's: "", "earliest",
 	// "now", "gtid:<set>" or "<file>:<pos>".
 	SnapshotMode, Start string
+	// XA says what becomes of two-phase XA transactions.
+	XA xaMode
 	// OnBad says what becomes of row events that cannot be decoded.
 	OnBad failureMode
 
@@ -122,7 +127,6 @@ func ReadOptions(s pipeline.Settings, flavor pipeline.Flavor) Options {
 	o := Options{
 		Flavor:          flavor,
 		Name:            pipeline.String(s, "name", "millrace"),
-		Host:            required(s, "database.hostname"),
 		Port:            int(pipeline.Int(s, "database.port", 3306, 1, 65535)),
 		User:            required(s, "database.user"),
 		Password:        pipeline.String(s, "database.password", ""),
@@ -138,6 +142,9 @@ func ReadOptions(s pipeline.Settings, flavor pipeline.Flavor) Options {
 		BatchRows:       int(pipeline.Int(s, "max.batch.size", 2048, 1, 1<<30)),
 		PayloadBytes:    int(pipeline.Int(s, "millrace.payload.max.bytes", 256<<20, 1<<20, 64<<30)),
 	}
+	if hosts := readHosts(s, o.Port); len(hosts) > 0 {
+		o.Host, o.Port, o.Others = hosts[0].Name, hosts[0].Port, hosts[1:]
+	}
 	if o.ServerID == 0 {
 		if _, set := s.Lookup("database.server.id"); !set {
 			s.Problem("database.server.id", "is required: a number that no other replica of this server uses, millrace or not")
@@ -152,6 +159,9 @@ func ReadOptions(s pipeline.Settings, flavor pipeline.Flavor) Options {
 	o.Tables = readTableFilter(s)
 	o.Sources = readSourceFilter(s)
 	o.OnBad = readFailureMode(s)
+	if pipeline.OneOf(s, "millrace.xa", "publish", "reject") == "reject" {
+		o.XA = xaReject
+	}
 	readStart(s, &o)
 	takeForeignKeys(s)
 	return o

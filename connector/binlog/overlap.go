@@ -33,7 +33,7 @@ func (s *Source) overlap(ctx context.Context, srv *server, b begin, same bool) e
 	if err != nil {
 		return err
 	}
-	p := probe{asm: asm, last: last, byFile: req.set == nil, times: same || !srv.mariadb}
+	p := probe{asm: asm, last: last, end: srv.end(), byFile: req.set == nil, times: same || !srv.mariadb}
 	req.handle = p.event
 	err = s.dumpUntil(ctx, req)
 	switch {
@@ -110,6 +110,7 @@ type probe struct {
 	last   lastTx
 	byFile bool // it must come first
 	times  bool // compare commit times
+	end    logEnd
 	// found, and what was found: differs says how it is another one; rows were
 	// counted unless it is too large.
 	found   bool
@@ -120,11 +121,10 @@ type probe struct {
 
 // event takes the next raw event.
 func (p *probe) event(raw []byte) error {
-	h, err := parseHeader(raw)
-	if err != nil {
-		return err
+	if len(raw) < headerSize {
+		return errShortEvent
 	}
-	if !p.found && (h.kind == evHeartbeat || h.kind == evHeartbeatV2) && !p.asm.group.open {
+	if p.end.watch(raw, p.asm.frame) && !p.found && !p.asm.group.open {
 		return errCaughtUp
 	}
 	next, err := p.asm.event(raw)
@@ -147,6 +147,9 @@ func (p *probe) event(raw []byte) error {
 	case next != stepMore || !g.open:
 		p.asm.abort()
 		p.asm.buf.truncate(mark{})
+		if p.end.reached(p.asm.file, p.asm.pos) {
+			return errCaughtUp
+		}
 	}
 	return nil
 }

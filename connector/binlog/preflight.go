@@ -57,9 +57,41 @@ func (c Check) Refusal(where string) *pipeline.Refusal {
 // their engines. It dumps nothing and never uses the configured server id. A
 // server that cannot be reached or that refuses the user is an error, as in
 // Source.Start.
+//
+// With several servers configured all are looked at, and Have begins with the
+// server's address; one that does not answer is then a failed check, and a
+// warning while another one does.
 func Preflight(ctx context.Context, opts Options) ([]Check, error) {
+	hosts := opts.hosts()
+	if len(hosts) == 1 {
+		return preflight(ctx, opts, hosts[0])
+	}
+	var list []Check
+	var lost []error
+	for _, h := range hosts {
+		checks, err := preflight(ctx, opts, h)
+		if err != nil {
+			lost = append(lost, err)
+			checks = []Check{{
+				Name: "database", Have: "no connection", Want: "one", Status: CheckWarn, Why: err.Error(),
+				Fix: "check database.hostname, unless this server is down for now",
+			}}
+		}
+		for _, c := range checks {
+			c.Have = h.String() + ": " + c.Have
+			list = append(list, c)
+		}
+	}
+	if len(lost) == len(hosts) {
+		return nil, errors.Join(lost...)
+	}
+	return list, nil
+}
+
+func preflight(ctx context.Context, opts Options, h Host) ([]Check, error) {
 	c := newConnector(opts)
-	s, err := c.connect(ctx)
+	c.pin(h)
+	s, err := c.connectOne(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,8 @@ import (
 // proof says how a group ends that is still being read.
 type proof struct {
 	committed bool
+	// prepared says that it ends in XA PREPARE, so that another group decides.
+	prepared bool
 	// gone are the captured row events that a ROLLBACK TO in the group takes
 	// back, as ranges of their number in the group.
 	gone []eventRange
@@ -75,13 +77,7 @@ func (s *scout) event(kind byte, body []byte) error {
 		if len(body) < 1 {
 			return errShortEvent
 		}
-		if body[0] != 1 {
-			return &pipeline.Refusal{
-				Exit: pipeline.ExitRefused, Rule: "xa-transaction",
-				What: "a prepared XA transaction changed captured tables; two-phase XA is not supported yet",
-				Fix:  "write captured tables in local transactions or with XA COMMIT ... ONE PHASE",
-			}
-		}
+		s.proof.prepared = body[0] != 1
 		s.end(true)
 	case kind == evFormatDescription, kind == evIncident:
 		return errors.New("the transaction has no end in its log file")

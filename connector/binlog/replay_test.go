@@ -280,10 +280,15 @@ func FuzzAssembler(f *testing.F) {
 				asm.abort()
 				continue
 			}
-			for next == stepProve || next == stepPart {
-				if next == stepProve {
-					next, err = asm.proven(&proof{committed: true})
-				} else {
+			for next == stepProve || next == stepPart || next == stepFetch {
+				switch next {
+				case stepProve:
+					next, err = asm.proven(&proof{committed: true, prepared: len(data)%2 == 0})
+				case stepFetch:
+					asm.swap(&segmentBuffer{first: true, last: true})
+					asm.adopt(&segmentBuffer{}, true)
+					next, err = asm.fetched()
+				default:
 					asm.swap(&segmentBuffer{first: true, last: true})
 					next, err = asm.resume()
 				}

@@ -13,7 +13,9 @@ import (
 
 // Source reads a server's binary log. It implements pipeline.Source.
 type Source struct {
+	// connector goes to the server that is streamed from.
 	connector
+	servers candidates
 
 	mu      sync.Mutex
 	stream  *stream
@@ -26,7 +28,7 @@ var _ pipeline.Source = (*Source)(nil)
 // New returns a source for the server that opts describe. It connects to
 // nothing.
 func New(opts Options) *Source {
-	return &Source{connector: newConnector(opts)}
+	return &Source{connector: newConnector(opts), servers: candidates{hosts: opts.hosts()}}
 }
 
 func newConnector(opts Options) connector {
@@ -59,6 +61,17 @@ func (s *Source) Start(ctx context.Context, from *pipeline.Position) (pipeline.P
 	if old != nil {
 		old.close()
 	}
+	var start pipeline.Position
+	err := s.servers.choose(ctx, time.Now(), func(h Host) (err error) {
+		s.pin(h)
+		start, err = s.begin(ctx, from)
+		return err
+	})
+	return start, err
+}
+
+// begin starts to stream from the server that s is pinned to.
+func (s *Source) begin(ctx context.Context, from *pipeline.Position) (pipeline.Position, error) {
 	begin, err := s.prepare(ctx, from)
 	if err != nil {
 		return pipeline.Position{}, err
@@ -68,7 +81,7 @@ func (s *Source) Start(ctx context.Context, from *pipeline.Position) (pipeline.P
 		return pipeline.Position{}, err
 	}
 	asm.adoptSet = begin.adopt
-	st := newStream(context.Background(), asm, s.readAhead)
+	st := newStream(context.Background(), asm, &s.connector)
 	if err := st.run(ctx, &s.connector, begin.request()); err != nil {
 		return pipeline.Position{}, err
 	}
@@ -95,7 +108,7 @@ func (c *connector) assemblerOptions() assemblerOptions {
 			softRows: min(o.BatchRows, o.BufferRows), softBytes: min(softBytes, o.BufferBytes),
 			maxRows: o.BufferRows, maxBytes: o.BufferBytes, payload: o.PayloadBytes,
 		},
-		onBad: o.OnBad, log: c.log, now: time.Now,
+		xaMode: o.XA, onBad: o.OnBad, log: c.log, now: time.Now,
 	}
 }
 

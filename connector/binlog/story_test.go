@@ -92,6 +92,7 @@ type teller struct {
 	asm  *assembler
 	out  strings.Builder
 	logs bytes.Buffer
+	past [][]byte // all events so far
 }
 
 // chapter writes the chapter's events, then gives them to the assembler.
@@ -104,6 +105,7 @@ func (s *teller) chapter(text string) string {
 	}
 	events := s.log.events
 	s.log.events = nil
+	s.past = append(s.past, events...)
 	for _, raw := range events {
 		if !s.feed(raw, events) {
 			return s.out.String()
@@ -121,6 +123,9 @@ func (s *teller) chapter(text string) string {
 			fmt.Fprintf(&s.out, " after %s", p.Last.PrevGTID)
 		}
 	}
+	for _, x := range p.XA {
+		fmt.Fprintf(&s.out, ", prepared %s at %s rows %d", x.XID, x.GTID, x.Rows)
+	}
 	if s.asm.group.open {
 		s.out.WriteString(", inside of a transaction")
 	}
@@ -134,14 +139,22 @@ func (s *teller) chapter(text string) string {
 // chapter's events, in which it is read ahead.
 func (s *teller) feed(raw []byte, all [][]byte) bool {
 	next, err := s.asm.event(raw)
-	for err == nil && (next == stepProve || next == stepPart) {
+	for err == nil && (next == stepProve || next == stepPart || next == stepFetch) {
+		if next == stepFetch {
+			next, err = s.fetch()
+			continue
+		}
 		if next == stepProve {
 			var p *proof
 			if p, err = s.prove(all); err != nil {
 				err = s.asm.locate(err)
 				continue
 			}
-			fmt.Fprintf(&s.out, "read ahead: committed %v, gone %v\n", p.committed, p.gone)
+			how := "committed " + strconv.FormatBool(p.committed)
+			if p.prepared {
+				how = "prepared"
+			}
+			fmt.Fprintf(&s.out, "read ahead: %s, gone %v\n", how, p.gone)
 			next, err = s.asm.proven(p)
 			continue
 		}
@@ -161,17 +174,53 @@ func (s *teller) feed(raw []byte, all [][]byte) bool {
 	return true
 }
 
+// fetch does what a second connection does: it looks for a prepared group in
+// all that was logged.
+func (s *teller) fetch() (step, error) {
+	s.show(s.asm.swap(&segmentBuffer{first: true, last: true}))
+	want := *s.asm.group.fetch
+	fmt.Fprintf(&s.out, "read again: %s\n", want.gtid)
+	opts := s.asm.assemblerOptions
+	opts.xaMode = xaInline
+	opts.foreign = func(g pipeline.GTID) bool { return g != want.gtid }
+	asm, err := newAssembler(opts, pipeline.Position{File: "binlog.000001", Pos: 4}, nil)
+	if err != nil {
+		return stepMore, err
+	}
+	r := &xaReader{
+		asm: asm, want: want,
+		give: func(rows *segmentBuffer, last bool) (*segmentBuffer, error) {
+			empty := s.asm.adopt(rows, last)
+			if !last {
+				s.show(s.asm.swap(&segmentBuffer{first: true, last: true}))
+			}
+			return empty, nil
+		},
+		prove: func(groupStart) (*proof, error) { return proveIn(asm, s.past) },
+	}
+	for _, raw := range s.past {
+		if err := r.event(raw); errors.Is(err, errScouted) {
+			return s.asm.fetched()
+		} else if err != nil {
+			return stepMore, err
+		}
+	}
+	return stepMore, errors.New("the story does not tell of the prepared group")
+}
+
 // prove does what a second connection does: it reads the group from its start.
-func (s *teller) prove(all [][]byte) (*proof, error) {
-	scout := newScout(s.asm.captured)
+func (s *teller) prove(all [][]byte) (*proof, error) { return proveIn(s.asm, all) }
+
+func proveIn(asm *assembler, all [][]byte) (*proof, error) {
+	scout := newScout(asm.captured)
 	begun := false
 	for _, raw := range all {
-		h, body, err := s.asm.frame.cut(raw)
+		h, body, err := asm.frame.cut(raw)
 		if err != nil {
 			return nil, err
 		}
 		if !begun {
-			begun = bytes.Equal(body, s.asm.group.first)
+			begun = bytes.Equal(body, asm.group.first)
 			continue
 		}
 		if err := scout.event(h.kind, body); err != nil {
@@ -278,6 +327,10 @@ func (s *teller) start(args []string) {
 			from.Pos = uint64(n)
 		case "foreign":
 			opts.foreign = func(g pipeline.GTID) bool { return uuidText(g.UUID) == uuidB }
+		case "xa":
+			opts.xaMode = xaReject
+		case "bytes":
+			opts.limits.maxBytes = n
 		case "bad":
 			opts.onBad = warnOnBad
 		default:
@@ -297,6 +350,16 @@ func (s *teller) start(args []string) {
 	}
 }
 
+// restart goes on with an assembler that knows the position alone.
+func (s *teller) restart() {
+	asm, err := newAssembler(s.asm.assemblerOptions, s.asm.position(), s.asm.set)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	asm.frame = s.asm.frame
+	s.asm = asm
+}
+
 func dropTime(_ []string, a slog.Attr) slog.Attr {
 	if a.Key == slog.TimeKey {
 		return slog.Attr{}
@@ -310,6 +373,8 @@ func (s *teller) command(f []string, line string) {
 	switch f[0] {
 	case "new":
 		s.start(f[1:])
+	case "restart":
+		s.restart()
 	case "begin":
 		w.query("shop", "BEGIN")
 	case "query", "load", "packed-query":
@@ -319,7 +384,8 @@ func (s *teller) command(f []string, line string) {
 	case "xid":
 		w.xid()
 	case "xa-prepare":
-		w.event(evXAPrepare, 0, []byte{map[string]byte{"one-phase": 1, "two-phase": 0}[f[1]], 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, '1'})
+		id := append(f, "1")[2]
+		w.event(evXAPrepare, 0, []byte{map[string]byte{"one-phase": 1, "two-phase": 0}[f[1]], 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, id[0]})
 	case "map":
 		w.tableMap(s.number8(f[1]), f[2])
 	case "write", "update", "delete":

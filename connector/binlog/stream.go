@@ -19,6 +19,7 @@ const idleEvery = 200 * time.Millisecond
 // are full the dump's goroutine waits, and so does the server.
 type stream struct {
 	prove func(groupStart) (*proof, error)
+	fetch func(p pendingXA, set *gtidSet) error
 	dump  *dump
 	ended chan struct{} // closed when watch has returned
 
@@ -38,15 +39,23 @@ type stream struct {
 	err     error          // why no more events come
 }
 
+// helper reads parts of the log over connections of its own.
+type helper interface {
+	readAhead(context.Context, groupStart) (*proof, error)
+	fetchXA(ctx context.Context, p pendingXA, set *gtidSet, give func(rows *segmentBuffer, last bool) (*segmentBuffer, error)) error
+}
+
 // newStream returns a stream around an assembler. handle takes its events.
-func newStream(ctx context.Context, asm *assembler, prove func(context.Context, groupStart) (*proof, error)) *stream {
+func newStream(ctx context.Context, asm *assembler, h helper) *stream {
 	ctx, cancel := context.WithCancel(ctx)
-	return &stream{
+	s := &stream{
 		stop: cancel, done: ctx.Done(), asm: asm,
-		prove: func(start groupStart) (*proof, error) { return prove(ctx, start) },
+		prove: func(start groupStart) (*proof, error) { return h.readAhead(ctx, start) },
 		wake:  make(chan struct{}, 1), room: make(chan struct{}, 1),
 		spare: &segmentBuffer{first: true, last: true},
 	}
+	s.fetch = func(p pendingXA, set *gtidSet) error { return h.fetchXA(ctx, p, set, s.adopt) }
+	return s
 }
 
 // handle takes one raw event.
@@ -62,6 +71,8 @@ func (s *stream) handle(raw []byte) error {
 			return s.boundary()
 		case stepProve:
 			next, err = s.proveGroup()
+		case stepFetch:
+			next, err = s.fetchGroup()
 		case stepPart:
 			if err = s.publish(); err == nil {
 				next, err = s.asm.resume()
@@ -139,6 +150,39 @@ func (s *stream) proveGroup() (step, error) {
 		return stepMore, s.asm.locate(err)
 	}
 	return s.asm.proven(p)
+}
+
+// fetchGroup reads the rows of the XA transaction that the open group commits.
+func (s *stream) fetchGroup() (step, error) {
+	if len(s.asm.buf.rows) > 0 { // whole transactions before it
+		if err := s.publish(); err != nil {
+			return stepMore, err
+		}
+	}
+	p := *s.asm.group.fetch
+	var set *gtidSet
+	if s.asm.set != nil {
+		set = s.asm.set.clone()
+	}
+	s.mu.Unlock()
+	err := s.fetch(p, set)
+	s.mu.Lock()
+	if err != nil {
+		return stepMore, s.asm.locate(err)
+	}
+	return s.asm.fetched()
+}
+
+// adopt takes rows that a helper has read while the dump's goroutine waits in
+// fetchGroup.
+func (s *stream) adopt(rows *segmentBuffer, last bool) (*segmentBuffer, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	empty := s.asm.adopt(rows, last)
+	if last {
+		return empty, nil
+	}
+	return empty, s.publish()
 }
 
 // fail ends the stream; what was assembled before can still be taken.

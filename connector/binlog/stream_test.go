@@ -100,25 +100,52 @@ func testStream(t testing.TB, r *rand.Rand, events [][]byte) *stream {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newStream(context.Background(), asm, func(_ context.Context, start groupStart) (*proof, error) {
-		s := newScout(opts.captured)
-		var frame framer
-		begun := false
-		for _, raw := range events {
-			h, body, err := frame.cut(raw)
-			if err != nil {
-				return nil, err
-			}
-			if !begun {
-				begun = string(body) == string(start.first)
-				continue
-			}
-			if err := s.event(h.kind, body); err != nil || s.done {
-				return &s.proof, err
-			}
+	return newStream(context.Background(), asm, logHelper{opts, events})
+}
+
+// logHelper reads in a log what a helper of the stream would ask the server for.
+type logHelper struct {
+	opts   assemblerOptions
+	events [][]byte
+}
+
+func (l logHelper) readAhead(_ context.Context, start groupStart) (*proof, error) {
+	s := newScout(l.opts.captured)
+	var frame framer
+	begun := false
+	for _, raw := range l.events {
+		h, body, err := frame.cut(raw)
+		if err != nil {
+			return nil, err
 		}
-		return nil, errors.New("no end")
-	})
+		if !begun {
+			begun = string(body) == string(start.first)
+			continue
+		}
+		if err := s.event(h.kind, body); err != nil || s.done {
+			return &s.proof, err
+		}
+	}
+	return nil, errors.New("no end")
+}
+
+func (l logHelper) fetchXA(ctx context.Context, p pendingXA, _ *gtidSet, give func(*segmentBuffer, bool) (*segmentBuffer, error)) error {
+	opts := l.opts
+	opts.xaMode = xaInline
+	opts.foreign = func(g pipeline.GTID) bool { return g != p.gtid }
+	asm, err := newAssembler(opts, pipeline.Position{File: "binlog.000001", Pos: 4}, nil)
+	if err != nil {
+		return err
+	}
+	r := &xaReader{asm: asm, want: p, give: give, prove: func(start groupStart) (*proof, error) { return l.readAhead(ctx, start) }}
+	for _, raw := range l.events {
+		if err := r.event(raw); errors.Is(err, errScouted) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+	return errors.New("not in the log")
 }
 
 // collector checks segments as they come.

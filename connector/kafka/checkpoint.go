@@ -97,6 +97,9 @@ type Checkpoint struct {
 	ServerVersion string `json:"server_version,omitempty"`
 	// Last describes the last transaction with captured rows.
 	Last *pipeline.LastTx `json:"last,omitempty"`
+	// XA are prepared XA transactions with captured rows, undecided here. They
+	// stand in the record itself, so that each history record has its own.
+	XA []pipeline.PendingXA `json:"xa,omitempty"`
 	// CommitUS is when the last transaction read was committed at the source,
 	// ReadUS when it was read, TimeUS when this was written: microseconds
 	// since the epoch.
@@ -208,7 +211,7 @@ func (c *Checkpoint) Position() pipeline.Position {
 	return pipeline.Position{
 		Flavor: pipeline.Flavor(c.Flavor), GTID: c.GTID, File: c.File, Pos: c.Pos,
 		ServerUUID: c.ServerUUID, ServerID: c.ServerID, ServerVersion: c.ServerVersion,
-		Last: c.Last, CommitTime: fromMicros(c.CommitUS), ReadTime: fromMicros(c.ReadUS),
+		Last: c.Last, XA: c.XA, CommitTime: fromMicros(c.CommitUS), ReadTime: fromMicros(c.ReadUS),
 	}
 }
 
@@ -216,7 +219,7 @@ func (c *Checkpoint) Position() pipeline.Position {
 func (c *Checkpoint) setPosition(p pipeline.Position) {
 	c.Flavor, c.GTID, c.File, c.Pos = string(p.Flavor), p.GTID, p.File, p.Pos
 	c.ServerUUID, c.ServerID, c.ServerVersion = p.ServerUUID, p.ServerID, p.ServerVersion
-	c.Last, c.CommitUS, c.ReadUS = p.Last, toMicros(p.CommitTime), toMicros(p.ReadTime)
+	c.Last, c.XA, c.CommitUS, c.ReadUS = p.Last, p.XA, toMicros(p.CommitTime), toMicros(p.ReadTime)
 }
 
 func toMicros(t time.Time) int64 {

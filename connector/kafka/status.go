@@ -41,6 +41,10 @@ type StatusRecord struct {
 	Pos         uint64 `json:"pos"`
 	LagMS       int64  `json:"lag_ms"`
 	BytesBehind *int64 `json:"bytes_behind,omitempty"`
+	// XAPending counts prepared, undecided XA transactions with captured rows;
+	// XAOldestUS is when the oldest was prepared, in microseconds.
+	XAPending  int   `json:"xa_pending,omitempty"`
+	XAOldestUS int64 `json:"xa_oldest_us,omitempty"`
 	// Count is the task's running count of events, Txn and Epoch those of its
 	// last checkpoint.
 	Count uint64 `json:"count"`
@@ -289,6 +293,9 @@ func (w *StatusWriter) record(snap *StatusSnapshot, now time.Time) StatusRecord 
 		// count is also how a lost checkpoint topic is noticed.
 		r.GTID, r.File, r.Pos, r.Count, r.Txn, r.Epoch = b.GTID, b.File, b.Pos, b.Count, b.Txn, b.Epoch
 		r.CheckpointUS = b.CheckpointUS
+	}
+	if r.XAPending = len(pos.XA); r.XAPending > 0 {
+		r.XAOldestUS = pos.XA[0].PreparedUS
 	}
 	if snap.BytesBehind >= 0 {
 		r.BytesBehind = &snap.BytesBehind

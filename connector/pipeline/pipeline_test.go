@@ -223,7 +223,7 @@ func TestDoubtGoesThroughRecovery(t *testing.T) {
 		if sink.recovers != 2 || p.Status().Recoveries != 1 {
 			t.Errorf("%d recoveries, status says %d", sink.recovers, p.Status().Recoveries)
 		}
-		if got := src.starts[1]; got != at(1) {
+		if got := src.starts[1]; !got.Same(at(1)) {
 			t.Errorf("second start after %v", got)
 		}
 	})

@@ -88,6 +88,24 @@ type LastTx struct {
 	Rows int `json:"rows"`
 }
 
+// PendingXA is an XA transaction that is prepared before a position and not yet
+// decided there. Its rows stand where it was prepared; they are published where
+// it commits.
+type PendingXA struct {
+	// XID is its id in the server's notation.
+	XID string `json:"xid"`
+	// GTID is that of the prepared group, PrevGTID MariaDB's one before it in
+	// the same domain; File and StartPos say where it begins.
+	GTID     string `json:"gtid,omitempty"`
+	PrevGTID string `json:"prev_gtid,omitempty"`
+	File     string `json:"file,omitempty"`
+	StartPos uint64 `json:"start_pos,omitempty"`
+	// PreparedUS is when it was prepared, in microseconds since the epoch.
+	PreparedUS int64 `json:"prepared_us"`
+	// Rows counts the captured row images, 0 when there are too many.
+	Rows int `json:"rows"`
+}
+
 // Position is a place between two transactions of a server's binary log.
 // Everything before it has been read; it exists only at transaction ends.
 type Position struct {
@@ -105,6 +123,9 @@ type Position struct {
 	// Last is the last transaction before the position that had captured
 	// rows or, where none had yet, the last one of all; nil before the first.
 	Last *LastTx
+	// XA are the XA transactions that are prepared and undecided at the
+	// position, oldest first.
+	XA []PendingXA
 	// CommitTime is the commit time of the last transaction read, captured or
 	// not, and ReadTime when it was read; zero before the first.
 	CommitTime, ReadTime time.Time
