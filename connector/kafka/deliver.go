@@ -98,7 +98,7 @@ func (s *Sink) prepare(ctx context.Context, b *pipeline.Batch) error {
 		if t == nil || t.name != r.Topic {
 			t = table[r.Topic]
 		}
-		id, err := choose(r, t)
+		id, err := s.opts.choose(r, t)
 		if err != nil {
 			return err
 		}
@@ -146,14 +146,14 @@ const (
 
 // choose returns the record's partition, after checking that the record can be
 // written at all.
-func choose(r *pipeline.Record, t *topic) (int32, error) {
+func (o Options) choose(r *pipeline.Record, t *topic) (int32, error) {
 	size := recordOverhead + len(r.Key) + len(r.Value)
 	for i := range r.Headers {
 		size += headerOverhead + len(r.Headers[i].Key) + len(r.Headers[i].Value)
 	}
 	if size > t.limit {
 		return 0, with(refusal(pipeline.ExitBadData, "record-too-large", fmt.Sprintf("event %q takes %d bytes, the limit is %d", r.ID, size, t.limit)), t.name,
-			fmt.Sprintf("kafka-configs.sh --alter --entity-type topics --entity-name %s --add-config max.message.bytes=%d, and set producer.override.max.request.size=%d", t.name, size, size), nil)
+			fmt.Sprintf("kafka-configs.sh --bootstrap-server %s --alter --entity-type topics --entity-name %s --add-config max.message.bytes=%d, and set producer.override.max.request.size=%d", firstServer(o.Bootstrap), t.name, size, size), nil)
 	}
 	n := int32(len(t.parts))
 	if r.Partition < 0 {

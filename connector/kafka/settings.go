@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,6 +24,12 @@ func ReadOptions(s pipeline.Settings) Options {
 	}
 	if o.Bootstrap == "" {
 		s.Problem("bootstrap.servers", "is missing: host:port of one or more Kafka brokers")
+	}
+	for server := range strings.SplitSeq(o.Bootstrap, ",") {
+		host, port, err := net.SplitHostPort(server[strings.LastIndex(server, "/")+1:]) // a protocol:// may stand before it
+		if n, e := strconv.ParseUint(port, 10, 16); o.Bootstrap != "" && (err != nil || e != nil || n == 0 || host == "") {
+			s.Problem("bootstrap.servers", "want host:port, have "+strconv.Quote(server))
+		}
 	}
 	validName(s, "name", o.Connector)
 	validName(s, "millrace.instance", o.Instance)
