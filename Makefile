@@ -12,7 +12,8 @@ GOLANGCI := $(CACHE)/bin/golangci-lint-$(GOLANGCI_VERSION)
 # Packages whose tests need nothing but Go, and those that drive the program
 # from outside on real servers. Some of the first have tests on servers too.
 ROOMS := ./connector/... ./transform/... ./schemas/...
-OUTSIDE := ./tests/...
+# What shows how it does under faults has targets of its own.
+OUTSIDE = $(shell go list ./tests/... | grep -v /tests/faults)
 
 # Seconds of each fuzz target.
 FUZZ_SECONDS ?= 30
@@ -51,16 +52,46 @@ bin/up:
 test: ## everything: lint, vet, all tests with race detector and on real servers, the demo; prints the minutes of each room
 	@.ci/minutes begin
 	@trap '.ci/minutes end' EXIT; $(MAKE) --no-print-directory -s lint vet build bin/up; \
-	bin/up -- $(MAKE) --no-print-directory -s -k test-unit test-e2e; \
+	bin/up -- $(MAKE) --no-print-directory -s -k test-rooms test-e2e test-faults-short; \
 	.ci/minutes time demo $(MAKE) --no-print-directory -s demo DEMO_SECONDS=$(or $(DEMO_SECONDS),60)
 
 .PHONY: test-unit
-test-unit: ## tests of the rooms, with the race detector
+test-unit: ## tests of the rooms that need no server, with the race detector
 	@.ci/minutes packages go test -race -timeout 15m $(ROOMS)
+
+.PHONY: test-rooms
+test-rooms: ## all tests of the rooms, with the race detector and on real servers
+	@.ci/minutes packages go test -race -tags live -timeout 15m $(ROOMS)
 
 .PHONY: test-e2e
 test-e2e: build ## tests from outside, on real servers that are started when none are running
 	@MILLRACE_BINARY=$(CURDIR)/bin/millrace .ci/minutes packages go test -timeout 20m $(OUTSIDE)
+
+# Seeds of the long form, and how long each runs.
+comma := ,
+space := $(subst ,, )
+LONG_SEEDS = $(subst $(space),$(comma),$(shell seq 1 40))
+
+# Both end with the table of what was done and the line "N violations".
+FAULTS = MILLRACE_BINARY=$(CURDIR)/bin/millrace FAULT_REPORT=$(CURDIR)/bin/faults.txt go test -count=1 -v
+define after-faults
+code=$$?; cat bin/faults.txt; exit $$code
+endef
+
+.PHONY: test-faults-short
+test-faults-short: build ## exactly once under seeded faults: FAULT_SEEDS=1,2,3 x FAULT_SECONDS=60, odd seeds on MySQL, even on MariaDB
+	@rm -f bin/faults.txt; $(FAULTS) -timeout 60m -run '^(TestSeeds|TestSchedule.*)$$' ./tests/faults || { $(after-faults); }; cat bin/faults.txt
+
+.PHONY: test-faults
+test-faults: build ## the long form: 40 seeds x 120 s, and the faults that have tests of their own
+	@rm -f bin/faults.txt; export FAULT_SEEDS=$(or $(FAULT_SEEDS),$(LONG_SEEDS)) FAULT_SECONDS=$(or $(FAULT_SECONDS),120); \
+	$(FAULTS) -timeout 240m ./tests/faults || { $(after-faults); }; cat bin/faults.txt
+
+.PHONY: test-planted
+test-planted: build ## the checker must be able to fail: the same seeds against fifteen planted defects, and against none
+	@mkdir -p bin && go build -tags planted -o bin/millrace-planted ./connector
+	@rm -f bin/faults.txt; $(FAULTS) -timeout 120m -run '^TestSeeds$$' ./tests/faults || { $(after-faults); }
+	@rm -f bin/faults.txt; MILLRACE_PLANTED_BINARY=$(CURDIR)/bin/millrace-planted $(FAULTS) -timeout 120m -run '^TestPlantedBugs$$' ./tests/faults || { $(after-faults); }; cat bin/faults.txt
 
 .PHONY: lint
 lint: $(GOLANGCI) ## golangci-lint, at the version that is pinned here
@@ -79,12 +110,28 @@ race: ## the rooms' tests with the race detector, three times over
 fuzz: ## each fuzz target for FUZZ_SECONDS
 	@for package in $$(go list $(ROOMS)); do \
 	  for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
-	    echo "$$package $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZ_SECONDS)s $$package; \
+	    echo "$$package $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZ_SECONDS)s -fuzzminimizetime 10x $$package; \
 	  done; done
+
+.PHONY: image-proof
+image-proof: ## as root: build docker/Dockerfile without an engine, and prove what comes out; installs buildah and debootstrap
+	@docker/image-proof
+
+.PHONY: sbom
+sbom: build ## what bin/millrace is made of, C libraries included: bin/sbom.cdx.json (CycloneDX)
+	@go run ./tests/sbom bin/millrace > bin/sbom.cdx.json && echo bin/sbom.cdx.json
 
 .PHONY: bench
 bench: ## the rooms' benchmarks, with allocations
 	go test -run '^$$' -bench . -benchmem $(ROOMS)
+
+# Events of each log of bench-quick.
+BENCH_EVENTS ?= 200000
+
+.PHONY: bench-quick
+bench-quick: build ## how fast the program catches up, with a real MySQL and an embedded Kafka; BENCH_EVENTS=200000
+	@go build -o bin/bench ./tests/bench
+	@MILLRACE_BINARY=$(CURDIR)/bin/millrace bin/bench quick -events $(BENCH_EVENTS)
 
 $(GOLANGCI):
 	@echo "installing golangci-lint $(GOLANGCI_VERSION) into $(CACHE)/bin (some minutes, once)"

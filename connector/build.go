@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"github.com/google/uuid"
 
@@ -22,7 +23,8 @@ import (
 // open makes a task's parts and gives them to each other. It connects to
 // nothing.
 func (t *task) open(log *slog.Logger) *running {
-	r := &running{name: t.name, log: log}
+	records := &lateTransformer{}
+	r := &running{name: t.name, log: log, records: records}
 	report := func(pipeline.State, string) {}
 	t.sink.Log, t.sink.Version, t.sink.Host = log, version, hostname()
 	t.sink.Report = func(s pipeline.State, text string) { report(s, text) }
@@ -35,10 +37,10 @@ func (t *task) open(log *slog.Logger) *running {
 	if t.transform.Type == transform.TypeEnvelope {
 		t.sink.Identity = envelopeID
 	}
+	t.sink.CheckFact = t.checkPins
 	source := binlog.New(t.source)
 	sink := kafka.New(t.sink)
 	r.gauge = binlog.NewGauge(t.source)
-	records := &lateTransformer{}
 	r.pipeline = pipeline.New(pipeline.Options{
 		Connector: t.name, Limits: t.limits, Log: log,
 		Prepare: func(ctx context.Context) error { return t.prepare(ctx, records, sink, log) },
@@ -62,63 +64,102 @@ func (t *task) open(log *slog.Logger) *running {
 	return r
 }
 
+// factSchemas is the fact under which the ids of schemas are pinned.
+const factSchemas = "schemas"
+
+// checkPins refuses a registry that gives a schema another id than it had at
+// the last start.
+func (t *task) checkPins(kind string, stored, set json.RawMessage) error {
+	if kind != factSchemas || t.transform.RenewPins {
+		return nil
+	}
+	var was, is struct {
+		Pins map[string]transform.Pin `json:"pins"`
+	}
+	if err := errors.Join(json.Unmarshal(stored, &was), json.Unmarshal(set, &is)); err != nil {
+		return fmt.Errorf("read the pinned schema ids: %w", err)
+	}
+	return transform.CheckPins(was.Pins, is.Pins)
+}
+
 // slotDir is where processes of this machine agree on their places in groups.
 func slotDir() string { return filepath.Join(os.TempDir(), "millrace-slots") }
 
 // lateTransformer is a Transformer that is made when the pipeline prepares, so
 // that a folder of schemas that cannot be read fails its task alone.
-type lateTransformer struct{ *transform.Transformer }
+type lateTransformer struct {
+	*transform.Transformer
+	// close frees what the transformer was given; nil before it is made.
+	close func()
+}
 
 // prepare makes the transformer, registers schemas and checks topics.
 func (t *task) prepare(ctx context.Context, records *lateTransformer, sink *kafka.Sink, log *slog.Logger) error {
-	tr, err := t.transformer(log)
+	tr, free, err := t.transformer(log, func(ctx context.Context, topic string) error {
+		return newTopic(ctx, sink, topic)
+	})
 	if err != nil {
 		return err
 	}
-	records.Transformer = tr
+	records.Transformer, records.close = tr, free
 	if err := tr.Prepare(ctx); err != nil {
 		return fmt.Errorf("register schemas: %w", err)
 	}
 	if err := sink.EnsureTopics(ctx, tr.Topics()); err != nil {
 		return fmt.Errorf("check topics: %w", err)
 	}
-	if ids := tr.SchemaIDs(); len(ids) > 0 {
-		fact := map[string]any{}
-		for subject, id := range ids {
-			fact[subject] = id
-		}
-		return sink.SetFact(ctx, "schemas", map[string]any{"ids": fact})
+	if pins := tr.Pins(); len(pins) > 0 {
+		return sink.SetFact(ctx, factSchemas, map[string]any{"pins": pins})
 	}
 	return nil
 }
 
-// transformer makes the transformer with its catalogue and registry.
-func (t *task) transformer(log *slog.Logger) (*transform.Transformer, error) {
+// newTopic checks, or creates, the topic of a routing value that no
+// configuration names, before a Kafka transaction opens. What is no refusal is
+// settled by recovery, as when the sink finds it.
+func newTopic(ctx context.Context, sink *kafka.Sink, topic string) error {
+	err := sink.EnsureTopics(ctx, []string{topic})
+	var refusal *pipeline.Refusal
+	if err == nil || ctx.Err() != nil || errors.As(err, &refusal) {
+		return err
+	}
+	return fmt.Errorf("%w: check topic %s: %w", pipeline.ErrDoubt, topic, err)
+}
+
+// transformer makes the transformer with its catalogue and registry; free frees
+// the latter's connections. newTopic may be nil.
+func (t *task) transformer(log *slog.Logger, newTopic func(context.Context, string) error) (tr *transform.Transformer, free func(), err error) {
 	run, err := uuid.NewV7()
 	if err != nil {
-		return nil, fmt.Errorf("make a run id: %w", err)
+		return nil, nil, fmt.Errorf("make a run id: %w", err)
 	}
-	deps := transform.Deps{RunID: run.String(), Log: log, Defaults: binlog.NewFacts(t.source)}
-	if t.transform.Type == transform.TypeEnvelope {
-		if deps.Registry, err = t.client(log); err != nil {
-			return nil, err
+	deps := transform.Deps{RunID: run.String(), Log: log, Defaults: binlog.NewFacts(t.source), NewTopic: newTopic}
+	free = func() {}
+	if t.transform.Declares() {
+		port, err := t.client(log)
+		if err != nil {
+			return nil, nil, err
 		}
+		deps.Registry, deps.History = port, port
+		free = func() { _ = port.Close() } // it returns nil
 		if t.transform.SchemaPath != "" {
 			if deps.Catalog, err = schemas.LoadDir(t.transform.SchemaPath); err != nil {
-				return nil, fmt.Errorf("load schemas: %w", err)
+				free()
+				return nil, nil, fmt.Errorf("load schemas: %w", err)
 			}
 		}
 	}
-	return transform.New(t.transform, deps)
+	if tr, err = transform.New(t.transform, deps); err != nil {
+		free()
+		return nil, nil, err
+	}
+	return tr, free, nil
 }
 
 // client makes the registry client.
-func (t *task) client(log *slog.Logger) (transform.Registry, error) {
+func (t *task) client(log *slog.Logger) (registryPort, error) {
 	c, err := registry.New(t.registry, log)
-	if err != nil {
-		return nil, err
-	}
-	return registryPort{c}, nil
+	return registryPort{c}, err
 }
 
 // registryPort is the registry client as the transformer wants it.
@@ -138,6 +179,16 @@ func (p registryPort) Register(ctx context.Context, s transform.Subject) (int, e
 
 func (p registryPort) Lookup(ctx context.Context, s transform.Subject) (int, error) {
 	return p.Client.Lookup(ctx, s.Name, s.Schema)
+}
+
+// Versions returns a subject's versions under the names of messages.
+func (p registryPort) Versions(ctx context.Context, subject string) ([]transform.Version, error) {
+	versions, err := p.Client.Versions(ctx, subject)
+	list := make([]transform.Version, len(versions))
+	for i, v := range versions {
+		list[i] = transform.Version{Name: "version " + strconv.Itoa(v.Number), Schema: v.Schema}
+	}
+	return list, err
 }
 
 // envelopeID finds an event's id in a record: in the header id, or where an

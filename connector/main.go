@@ -32,6 +32,18 @@ type outside struct {
 
 // run executes the command that args name and prints its error, if any.
 func run(ctx context.Context, args []string, out outside) error {
+	root := rootCommand(out)
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	var told *toldError
+	if err != nil && !errors.As(err, &told) {
+		_, _ = fmt.Fprintln(out.stderr, "millrace:", err)
+	}
+	return err
+}
+
+// rootCommand returns the program's commands.
+func rootCommand(out outside) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "millrace",
 		Short: "Domain events from MySQL and MariaDB outbox tables to Kafka, exactly once",
@@ -48,19 +60,14 @@ taken over, 78 configuration.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.SetArgs(args)
 	root.SetOut(out.stdout)
 	root.SetErr(out.stderr)
-	root.AddCommand(runCommand(out), validateCommand(out), lagCommand(out), sqlCommand(out), versionCommand(out), healthCommand(out))
+	root.AddCommand(runCommand(out), validateCommand(out), lagCommand(out), checkpointCommand(out), verifyCommand(out),
+		schemasCommand(out), renderCommand(out), sqlCommand(out), versionCommand(out), healthCommand(out))
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return &usageError{fmt.Errorf("%w\n  see: %s --help", err, c.CommandPath())}
 	})
-	err := root.ExecuteContext(ctx)
-	var told *toldError
-	if err != nil && !errors.As(err, &told) {
-		_, _ = fmt.Fprintln(out.stderr, "millrace:", err)
-	}
-	return err
+	return root
 }
 
 // usageError is a wrong use of the command line.

@@ -70,7 +70,7 @@ var renamed = []config.Rename{
 	{Old: "*.ssl.engine.factory.class", Why: noClasses},
 }
 
-const noClasses = "Java classes cannot be loaded"
+const noClasses = "Java classes cannot be loaded: remove it"
 
 // words returns a Rename.Convert by pairs of old and new value.
 func words(pairs ...string) func(string) (string, bool) {
@@ -131,11 +131,11 @@ var withoutEffect = []struct {
 var jdbcDriver = []string{
 	"database.allowMultiQueries", "database.allowPublicKeyRetrieval", "database.authenticationPlugins", "database.autoReconnect",
 	"database.cacheCallableStmts", "database.cachePrepStmts", "database.characterEncoding", "database.connectionCollation",
-	"database.connectionTimeZone", "database.defaultAuthenticationPlugin", "database.defaultFetchSize", "database.enabledTLSProtocols",
+	"database.connectionTimeZone", "database.defaultAuthenticationPlugin", "database.defaultFetchSize",
 	"database.forceConnectionTimeZoneToSession", "database.maxReconnects", "database.noAccessToProcedureBodies",
 	"database.nullCatalogMeansCurrent", "database.preserveInstants", "database.rewriteBatchedStatements", "database.serverRSAPublicKeyFile",
 	"database.serverTimezone", "database.sessionVariables", "database.socketTimeout", "database.tcpKeepAlive", "database.tinyInt1isBit",
-	"database.tlsVersions", "database.trustCertificateKeyStoreType", "database.clientCertificateKeyStoreType",
+	"database.trustCertificateKeyStoreType", "database.clientCertificateKeyStoreType",
 	"database.useAffectedRows", "database.useCompression", "database.useCursorFetch", "database.useInformationSchema",
 	"database.useJDBCCompliantTimezoneShift", "database.useLegacyDatetimeCode", "database.useSSL", "database.useTimezone",
 	"database.useUnicode", "database.yearIsDateType", "database.zeroDateTimeBehavior", "database.connection.timezone",
@@ -149,7 +149,7 @@ var shapeNames = []string{
 	"extended.headers.enabled", "field.name.adjustment.mode", "include.schema.comments", "message.key.columns", "post.processors*",
 	"provide.transaction.metadata", "schema.name.adjustment.mode", "skip.messages.without.change", "skipped.operations",
 	"time.precision.mode", "tombstones.on.delete", "predicates", "millrace.schemas.path", "millrace.schemas.namespace",
-	"millrace.schemas.envelope.compatibility", "millrace.headers.id", "millrace.headers.sequence", "millrace.aggregates",
+	"millrace.schemas.envelope.compatibility", "millrace.schemas.compatibility", "millrace.schemas.envelope.compatibility.*", "millrace.schemas.pinned.ids", "millrace.headers.id", "millrace.headers.sequence", "millrace.aggregates",
 	"millrace.trace.traceparent.column", "millrace.trace.tracestate.column", "millrace.registry.retries",
 	"millrace.registry.timeout.ms", "millrace.registry.retry.backoff.ms", "millrace.registry.retry.backoff.max.ms",
 }

@@ -127,7 +127,7 @@ func (p *process) serve(ctx context.Context, s *setup) error {
 		<-ctx.Done()
 		return nil
 	}
-	return admin.New(admin.Options{Listen: s.listen, Version: version, Status: p.status, Log: p.log}).Run(ctx)
+	return admin.New(admin.Options{Listen: s.listen, Version: version, Status: p.status, Idle: s.idle, Log: p.log}).Run(ctx)
 }
 
 func (p *process) status() []pipeline.Status {
@@ -158,6 +158,7 @@ func (p *process) failed(t *running, err error) {
 type running struct {
 	name     string
 	pipeline *pipeline.Pipeline
+	records  *lateTransformer
 	status   *kafka.StatusWriter
 	slot     *kafka.Slot
 	gauge    *binlog.Gauge
@@ -176,6 +177,9 @@ func (r *running) run(ctx context.Context) error {
 		}
 	}()
 	err := r.pipeline.Run(ctx)
+	if r.records.close != nil {
+		r.records.close()
+	}
 	stop()
 	select {
 	case <-told:

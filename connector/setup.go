@@ -1,10 +1,10 @@
 package main
 
 import (
-	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"strings"
+	"time"
 
 	"millrace/connector/binlog"
 	"millrace/connector/config"
@@ -51,7 +51,7 @@ func load(paths []string, env config.Environment) (*setup, error) {
 		f := config.LoadConnector(path, env, &problems)
 		config.Apply(f, renamed, &problems)
 		connectors = append(connectors, f)
-		view := config.NewView(f, s.worker, &problems)
+		view := config.NewView(f, s.worker, &problems, inherited...)
 		views = append(views, view)
 		if other, twice := names[f.Name]; twice && f.Name != "" {
 			view.Problem("name", "is also the name of "+other+": every connector needs its own")
@@ -96,10 +96,12 @@ func readTask(name string, view *config.View) *task {
 	t.sink = kafka.ReadOptions(view)
 	t.source.Name = t.sink.Group() // two instances may run connectors of one name
 	t.transform = transform.ReadOptions(view)
-	if t.transform.Type == transform.TypeEnvelope {
+	if t.transform.Declares() {
 		t.registry = registry.ReadOptions(view, "value.converter.")
+		readRegistry(view, &t.registry)
 	}
-	t.readTLS()
+	t.sink.Security = readSecurity(view)
+	t.readDatabaseTLS()
 	readPolicies(view)
 	t.limits.Records = int(pipeline.Int(view, "millrace.batch.max.events", int64(t.limits.Records), 1, 1_000_000))
 	t.limits.Bytes = int(pipeline.Int(view, "millrace.batch.max.bytes", int64(t.limits.Bytes), 1024, 1<<30))
@@ -120,38 +122,6 @@ func readPolicies(view *config.View) {
 	}
 	if v, set := view.Lookup("exactly.once.source.support"); set && strings.EqualFold(v, "disabled") {
 		view.Warn("exactly.once.source.support", "does not lower the guarantee here: exactly-once stays on; millrace.delivery=at-least-once turns it off")
-	}
-}
-
-// readTLS resolves the stores and logins of Kafka, the database and the
-// registry.
-func (t *task) readTLS() {
-	t.sink.Security = readSecurity(t.view)
-	t.source.LoadTLS = func(f binlog.TLSFiles) (*tls.Config, error) {
-		trust := config.Store{Path: f.Truststore, Password: f.TruststorePassword}
-		if f.CA != "" {
-			trust = config.Store{Path: f.CA}
-		}
-		key := config.Store{Path: f.Keystore, Password: f.KeystorePassword}
-		if f.Cert != "" {
-			var err error
-			if key, err = pemPair(f.Cert, f.Key); err != nil {
-				return nil, err
-			}
-		}
-		m, err := config.Load(trust, key)
-		if err != nil {
-			return nil, err
-		}
-		return m.TLS()
-	}
-	if !t.source.TLSFiles.IsZero() {
-		if _, err := t.source.LoadTLS(t.source.TLSFiles); err != nil {
-			t.view.Problem("database.ssl.mode", err.Error())
-		}
-	}
-	if t.transform.Type == transform.TypeEnvelope {
-		t.registry.TLS = readRegistryTLS(t.view)
 	}
 }
 
@@ -176,6 +146,16 @@ func (s *setup) readListeners(view *config.View) {
 		return
 	}
 	s.listen = strings.TrimSuffix(address, "/")
+}
+
+// idle returns how often a connector commits a position without events.
+func (s *setup) idle(connector string) time.Duration {
+	for _, t := range s.tasks {
+		if t.name == connector {
+			return t.limits.Idle
+		}
+	}
+	return 0
 }
 
 // tell logs the warnings.

@@ -14,7 +14,6 @@ import (
 	"millrace/connector/kafka"
 	"millrace/connector/pipeline"
 	"millrace/schemas"
-	"millrace/transform"
 )
 
 func validateCommand(out outside) *cobra.Command {
@@ -105,7 +104,7 @@ func (t *task) check(ctx context.Context, offline bool) []finding {
 	t.sink.Log = quiet
 	_, err = kafka.ReadCheckpoint(ctx, t.sink)
 	list = append(list, t.finding("kafka", err))
-	if t.transform.Type == transform.TypeEnvelope {
+	if t.transform.Declares() {
 		list = append(list, t.finding("registry", t.checkRegistry(ctx, quiet)))
 	}
 	return list
@@ -125,10 +124,11 @@ func (t *task) checkTables(ctx context.Context, log *slog.Logger) []finding {
 			Fix: "run millrace validate once with a user that has SELECT on the tables",
 		}}
 	}
-	tr, err := t.transformer(log)
+	tr, free, err := t.transformer(log, nil)
 	if err != nil {
 		return []finding{t.finding("columns", err)}
 	}
+	defer free()
 	var list []finding
 	for _, table := range tables {
 		f := t.finding("columns", tr.Check(ctx, table))
@@ -140,10 +140,11 @@ func (t *task) checkTables(ctx context.Context, log *slog.Logger) []finding {
 
 // checkRegistry asks whether the registry would take the schemas.
 func (t *task) checkRegistry(ctx context.Context, log *slog.Logger) error {
-	tr, err := t.transformer(log)
+	tr, free, err := t.transformer(log, nil)
 	if err != nil {
 		return err
 	}
+	defer free()
 	subjects, err := tr.Subjects()
 	if err != nil {
 		return err
@@ -152,6 +153,7 @@ func (t *task) checkRegistry(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	defer client.Close() //nolint:errcheck // it returns nil
 	return client.DryRun(ctx, subjects)
 }
 

@@ -20,13 +20,20 @@ const (
 	extension    = ".avsc"
 	// retiredProperty marks an event that is no longer written.
 	retiredProperty = "millrace.retired"
+	// typeProperty and versionProperty say which rows a record is for where
+	// the file's name does not.
+	typeProperty    = "millrace.event"
+	versionProperty = "millrace.version"
 )
 
 // Event is one declared event type of an aggregate.
 type Event struct {
-	// Type is the value of the outbox table's type column: the file's name
-	// without .avsc.
+	// Type is the value of the outbox table's type column: "millrace.event",
+	// else the file's name without .avsc.
 	Type string
+	// Version is the value of the outbox table's version column:
+	// "millrace.version", else empty. Records of one type differ in it.
+	Version string
 	// Name is the record's full Avro name.
 	Name string
 	// Text is the record's schema, self-contained, without white space and
@@ -46,13 +53,14 @@ type Event struct {
 type Aggregate struct {
 	// Name is the folder's name and the value of the routing column.
 	Name string
-	// Events are sorted by Type. None means that the payload is text or bytes.
+	// Events are sorted by File. None means that the payload is text or bytes.
 	Events []Event
 }
 
 // Catalog is what a folder of schemas declares. It is immutable.
 type Catalog struct {
 	aggregates []Aggregate
+	tables     []Table
 	shared     map[string]*node
 	envelope   *node
 }
@@ -69,7 +77,8 @@ func LoadDir(dir string) (*Catalog, error) {
 }
 
 // Load reads a catalogue: a folder per aggregate (it may be empty), in it one
-// record per file <EventType>.avsc; named types in the folder common; names
+// record per file <EventType>.avsc; named types in the folder common, records of
+// plain tables in the folder tables; names
 // that begin with a dot are passed over, as are other files at the root. All
 // problems are reported together in a *pipeline.Refusal, one line each, as
 // file:line: text.
@@ -78,6 +87,7 @@ func Load(fsys fs.FS) (*Catalog, error) {
 	l.catalog.envelope = l.template()
 	folders := l.folders()
 	l.common()
+	l.tables()
 	for _, name := range folders {
 		l.catalog.aggregates = append(l.catalog.aggregates, l.aggregate(name))
 	}
@@ -161,7 +171,7 @@ func (l *loader) folders() []string {
 		switch {
 		case err != nil:
 			l.problem(name, err)
-		case info.IsDir() && name != sharedFolder:
+		case info.IsDir() && name != sharedFolder && name != tablesFolder:
 			names = append(names, name)
 		case !info.IsDir() && strings.HasSuffix(name, extension) && name != envelopeFile:
 			l.problem(name, errors.New("an event's file stands in the folder of its aggregate: <aggregate>/"+name))
@@ -174,7 +184,7 @@ func (l *loader) folders() []string {
 // files returns the .avsc files of a folder, sorted.
 func (l *loader) files(folder string) []string {
 	entries, err := fs.ReadDir(l.fsys, folder)
-	if err != nil && (folder != sharedFolder || !errors.Is(err, fs.ErrNotExist)) {
+	if err != nil && (folder != sharedFolder && folder != tablesFolder || !errors.Is(err, fs.ErrNotExist)) {
 		l.problem(folder, err)
 	}
 	var names []string
@@ -243,6 +253,9 @@ func (l *loader) aggregate(name string) Aggregate {
 	for _, file := range l.files(name) {
 		event, err := l.event(file)
 		if err == nil {
+			err = a.distinct(event)
+		}
+		if err == nil {
 			// The events stand in one union: what each may define must be
 			// new there too.
 			_, err = union.schema(event.record.clone(ownPrefix), "")
@@ -256,6 +269,16 @@ func (l *loader) aggregate(name string) Aggregate {
 	return a
 }
 
+// distinct refuses an event whose rows could not be told from another's.
+func (a *Aggregate) distinct(e Event) error {
+	for _, have := range a.Events {
+		if have.Type == e.Type && have.Version == e.Version {
+			return e.record.errorf("the event type %q is declared in %s too: give one of them another %q", e.Type, have.File, versionProperty)
+		}
+	}
+	return nil
+}
+
 func (l *loader) event(file string) (Event, error) {
 	n, full, err := l.read(file)
 	if err != nil {
@@ -267,6 +290,18 @@ func (l *loader) event(file string) (Event, error) {
 	}
 	if short := full[strings.LastIndexByte(full, '.')+1:]; isName(e.Type) && short != e.Type {
 		return e, n.errorf("the record is named %s: name it as its file, %s", short, e.Type)
+	}
+	for _, own := range [...]struct {
+		name string
+		into *string
+	}{{typeProperty, &e.Type}, {versionProperty, &e.Version}} {
+		if p := n.get(own.name); p != nil {
+			text, ok := p.text()
+			if !ok || text == "" {
+				return e, p.errorf("%s is a text: the value of the column", own.name)
+			}
+			*own.into = text
+		}
 	}
 	if retired := n.get(retiredProperty); retired != nil {
 		if retired.raw != "true" && retired.raw != "false" {

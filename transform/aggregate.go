@@ -22,9 +22,16 @@ type aggregate struct {
 	// network order.
 	// https://docs.confluent.io/platform/current/schema-registry/fundamentals/serdes-develop/index.html#wire-format
 	prefix [5]byte
-	events map[string]*eventCodec
+	events map[string]*eventType
 	// types are the declared event types, for messages.
 	types []string
+}
+
+// eventType is a declared event type: its record without a version, or nil,
+// and those with one.
+type eventType struct {
+	plain    *eventCodec
+	versions map[string]*eventCodec
 }
 
 // eventCodec encodes the payload of one declared event type.
@@ -37,12 +44,12 @@ type eventCodec struct {
 // codecs holds the compiled encoders of all declared events.
 type codecs struct {
 	catalog *schemas.Catalog
-	events  map[string]map[string]*eventCodec
+	events  map[string]map[string]*eventType
 	types   map[string][]string
 }
 
 func newCodecs(catalog *schemas.Catalog, extra avro.ExtraFields) (*codecs, error) {
-	c := &codecs{catalog: catalog, events: map[string]map[string]*eventCodec{}, types: map[string][]string{}}
+	c := &codecs{catalog: catalog, events: map[string]map[string]*eventType{}, types: map[string][]string{}}
 	if catalog == nil {
 		var err error
 		if c.catalog, err = schemas.None(); err != nil {
@@ -50,7 +57,7 @@ func newCodecs(catalog *schemas.Catalog, extra avro.ExtraFields) (*codecs, error
 		}
 	}
 	for _, a := range c.catalog.Aggregates() {
-		events := map[string]*eventCodec{}
+		events := map[string]*eventType{}
 		for i, e := range a.Events {
 			schema, err := avro.Parse(e.Text)
 			if err != nil {
@@ -59,8 +66,20 @@ func newCodecs(catalog *schemas.Catalog, extra avro.ExtraFields) (*codecs, error
 					Where: e.File, Fix: "correct the file", Cause: err,
 				}
 			}
-			events[e.Type] = &eventCodec{name: e.Name, branch: int64(branchDeclared + i), encoder: schema.CompileWith(extra)}
-			c.types[a.Name] = append(c.types[a.Name], e.Type)
+			codec := &eventCodec{name: e.Name, branch: int64(branchDeclared + i), encoder: schema.CompileWith(extra)}
+			known := events[e.Type]
+			if known == nil {
+				known = &eventType{versions: map[string]*eventCodec{}}
+				events[e.Type] = known
+			}
+			shown := e.Type
+			if e.Version == "" {
+				known.plain = codec
+			} else {
+				known.versions[e.Version] = codec
+				shown += " version " + e.Version
+			}
+			c.types[a.Name] = append(c.types[a.Name], shown)
 		}
 		c.events[a.Name] = events
 	}
@@ -75,7 +94,13 @@ func (t *Transformer) Topics() []string {
 
 // SchemaIDs returns the ids that the registry gave, by subject. The caller
 // owns the map.
-func (t *Transformer) SchemaIDs() map[string]int { return maps.Clone(t.ids) }
+func (t *Transformer) SchemaIDs() map[string]int {
+	ids := map[string]int{}
+	for subject, pin := range t.pins {
+		ids[subject] = pin.ID
+	}
+	return ids
+}
 
 // known returns the routing values that are known from configuration, sorted.
 func (t *Transformer) known() []string {
@@ -117,6 +142,9 @@ func (t *Transformer) knownTopics() error {
 // Subjects returns the subjects of the known aggregates with their schemas,
 // sorted by subject; none in the Event Router's form.
 func (t *Transformer) Subjects() ([]Subject, error) {
+	if t.opts.Type == TypeTableShape {
+		return t.shapeSubjects(), nil
+	}
 	if t.opts.Type != TypeEnvelope {
 		return nil, nil
 	}
@@ -142,20 +170,31 @@ func (t *Transformer) Subjects() ([]Subject, error) {
 // may cut short: the next start goes on. Where registering is not allowed the
 // schemas must be there.
 func (t *Transformer) Prepare(ctx context.Context) error {
-	if t.opts.Type != TypeEnvelope {
+	if !t.opts.Declares() {
 		return nil
 	}
 	subjects, err := t.Subjects()
 	if err != nil {
 		return err
 	}
+	if t.deps.Registry == nil && len(subjects) > 0 {
+		return errNoRegistry(t.opts.Value.Key)
+	}
+	if err := t.checkHistory(ctx); err != nil {
+		return err
+	}
 	if t.opts.Register && len(subjects) > 0 {
-		if t.deps.Registry == nil {
-			return errNoRegistry(t.opts.Value.Key)
-		}
 		if err := t.deps.Registry.DryRun(ctx, subjects); err != nil {
 			return err
 		}
+	}
+	for _, entry := range t.opts.Tables {
+		if err := t.learnShape(ctx, t.shapes[entry.Table]); err != nil {
+			return err
+		}
+	}
+	if t.opts.Type == TypeTableShape {
+		return nil
 	}
 	byName := map[string]string{}
 	for name, owner := range t.subjects {
@@ -242,8 +281,20 @@ func (t *Transformer) resolve(ctx context.Context, name, topic string) (*aggrega
 
 // learn asks the registry for the id of an aggregate's schema.
 func (t *Transformer) learn(ctx context.Context, name string, s Subject) (*aggregate, error) {
+	id, err := t.identify(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	a := &aggregate{name: name, events: t.codecs.events[name], types: t.codecs.types[name]}
+	binary.BigEndian.PutUint32(a.prefix[1:], uint32(id))
+	t.aggregates[name] = a
+	return a, nil
+}
+
+// identify asks the registry for a schema's id and pins it.
+func (t *Transformer) identify(ctx context.Context, s Subject) (int, error) {
 	if t.deps.Registry == nil {
-		return nil, errNoRegistry(t.opts.Value.Key)
+		return 0, errNoRegistry(t.opts.Value.Key)
 	}
 	ask := t.deps.Registry.Lookup
 	if t.opts.Register {
@@ -251,13 +302,10 @@ func (t *Transformer) learn(ctx context.Context, name string, s Subject) (*aggre
 	}
 	id, err := ask(ctx, s)
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
-	a := &aggregate{name: name, events: t.codecs.events[name], types: t.codecs.types[name]}
-	binary.BigEndian.PutUint32(a.prefix[1:], uint32(id))
-	t.aggregates[name] = a
-	t.ids[s.Name] = id
-	return a, nil
+	t.pins[s.Name] = pinOf(s, id)
+	return id, nil
 }
 
 // place adds the row's place to a refusal that has none.

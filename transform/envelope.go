@@ -13,6 +13,8 @@ import (
 type envelopePlan struct {
 	*plan
 	key int
+	// version is the column of the event type's version, or -1.
+	version int
 }
 
 // Branches of the payload's union that every envelope begins with.
@@ -25,7 +27,7 @@ const (
 
 func (c *compiler) forEnvelope() error {
 	o := &c.t.opts
-	e := &envelopePlan{plan: c.plan}
+	e := &envelopePlan{plan: c.plan, version: -1}
 	c.envelope = e
 	var err error
 	if e.key, err = c.find(c.option("table.field.event.key"), o.Router.Key); err != nil {
@@ -39,6 +41,7 @@ func (c *compiler) forEnvelope() error {
 		index        *int
 	}{
 		{c.option("table.field.event.timestamp"), o.Router.Timestamp, &c.stamp},
+		{c.option("table.field.event.schema.version"), o.Router.Version, &e.version},
 		{"millrace.trace.traceparent.column", o.TraceParent, &c.traceParent},
 		{"millrace.trace.tracestate.column", o.TraceState, &c.traceState},
 	} {
@@ -130,18 +133,22 @@ func (e *envelopePlan) head(j *rowJob, a *aggregate, rec pipeline.Record, occurr
 	dst = avro.AppendBytes(dst, rec.Key)
 	dst = avro.AppendBytes(dst, kind)
 	dst = avro.AppendLong(dst, occurred)
-	dst = avro.AppendString(dst, e.t.opts.Prefix)
+	j.batch.Arena = e.t.appendSource(dst, j)
+	return e.trace(j)
+}
+
+// appendSource appends the record EnvelopeSource.
+func (t *Transformer) appendSource(dst []byte, j *rowJob) []byte {
+	dst = avro.AppendString(dst, t.opts.Prefix)
 	if j.tx.GTID.IsZero() {
 		dst = avro.AppendLong(dst, 0)
 	} else {
-		e.t.scratch.buf = j.tx.GTID.AppendText(e.t.scratch.buf[:0])
-		dst = avro.AppendBytes(avro.AppendLong(dst, 1), e.t.scratch.buf)
+		t.scratch.buf = j.tx.GTID.AppendText(t.scratch.buf[:0])
+		dst = avro.AppendBytes(avro.AppendLong(dst, 1), t.scratch.buf)
 	}
 	dst = avro.AppendLong(dst, int64(j.row.Ordinal))
 	dst = avro.AppendLong(dst, j.tx.CommitTime)
-	dst = append(dst, 0) // streamed, not from a snapshot
-	j.batch.Arena = dst
-	return e.trace(j)
+	return append(dst, 0) // streamed, not from a snapshot
 }
 
 // trace appends the trace context, or its null.
@@ -204,17 +211,9 @@ func (e *envelopePlan) appendPayload(j *rowJob, a *aggregate, v pipeline.Value) 
 // appendDeclared appends the payload as the record that its event type
 // declares.
 func (e *envelopePlan) appendDeclared(j *rowJob, a *aggregate, v pipeline.Value) error {
-	kind, err := e.text(j, e.typ)
+	event, err := e.event(j, a)
 	if err != nil {
 		return err
-	}
-	event := a.events[string(kind)]
-	if event == nil {
-		return j.refuse(pipeline.Refusal{
-			Rule: "event-type", Where: e.table.Columns[e.typ].Name,
-			What: "the event type " + quote(kind) + " is not declared for the aggregate " + quote([]byte(a.name)) + ", which knows " + strings.Join(a.types, ", "),
-			Fix:  "declare it in " + a.name + "/" + string(kind) + ".avsc under millrace.schemas.path and restart, or correct what writes such rows",
-		})
 	}
 	b := j.batch
 	b.Arena = avro.AppendLong(b.Arena, event.branch)
@@ -232,6 +231,54 @@ func (e *envelopePlan) appendDeclared(j *rowJob, a *aggregate, v pipeline.Value)
 		return e.badPayload(j, event, err)
 	}
 	return nil
+}
+
+// event finds the declared record of a row by its type and, where a version
+// column is configured and filled, by its version.
+func (e *envelopePlan) event(j *rowJob, a *aggregate) (*eventCodec, error) {
+	kind, err := e.text(j, e.typ)
+	if err != nil {
+		return nil, err
+	}
+	known := a.events[string(kind)]
+	if known != nil && e.version < 0 && known.plain != nil {
+		return known.plain, nil
+	}
+	shown := "the event type " + quote(kind)
+	if known != nil && e.version >= 0 {
+		// The type's text may lie in the scratch and is not needed any more.
+		version, err := e.versionText(j)
+		if err != nil {
+			return nil, err
+		}
+		if len(version) == 0 && known.plain != nil {
+			return known.plain, nil
+		}
+		if codec := known.versions[string(version)]; codec != nil {
+			return codec, nil
+		}
+		shown += " with the version " + quote(version)
+	}
+	return nil, j.refuse(pipeline.Refusal{
+		Rule: "event-type", Where: e.table.Columns[e.typ].Name,
+		What: shown + " is not declared for the aggregate " + quote([]byte(a.name)) + ", which knows " + strings.Join(a.types, ", "),
+		Fix:  "declare it in a file of " + a.name + "/ under millrace.schemas.path and restart, or correct what writes such rows",
+	})
+}
+
+// versionText returns the text of the version column, empty for NULL.
+func (e *envelopePlan) versionText(j *rowJob) ([]byte, error) {
+	v, col := j.row.After[e.version], &e.table.Columns[e.version]
+	switch v.Kind {
+	case pipeline.KindAbsent:
+		return nil, j.unreadable(col.Name, errAbsent)
+	case pipeline.KindNull:
+		return nil, nil
+	default:
+		s := &e.t.scratch
+		s.buf = pipeline.AppendText(s.buf[:0], v, col)
+		return s.buf, nil
+	}
 }
 
 func (e *envelopePlan) badPayload(j *rowJob, event *eventCodec, cause error) error {

@@ -44,6 +44,9 @@ type Placement struct {
 type RouterOptions struct {
 	// ID, Key, Type, Payload and RouteBy are columns; Timestamp may be empty.
 	ID, Key, Type, Payload, RouteBy, Timestamp string
+	// Version is the column of the event type's version, or empty. Envelopes
+	// choose the declared record by it.
+	Version string
 	// Placements are in the configured order.
 	Placements []Placement
 	// IgnoreMissing passes over placements whose column does not exist.
@@ -94,6 +97,7 @@ func readRouter(r *routerReader) RouterOptions {
 		Payload:     r.string("table.field.event.payload", "payload"),
 		RouteBy:     r.string("route.by.field", "aggregatetype"),
 		Timestamp:   r.string("table.field.event.timestamp", ""),
+		Version:     r.string("table.field.event.schema.version", ""),
 		Placements:  r.placements(),
 		Tombstone:   pipeline.Bool(r, r.prefix+"route.tombstone.on.empty.payload", false),
 		Regex:       pipeline.String(r, r.prefix+"route.topic.regex", "(?<routedByValue>.*)"),

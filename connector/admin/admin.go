@@ -26,14 +26,33 @@ type Options struct {
 	// Status returns a snapshot of every connector. It is called for each
 	// request, from any goroutine.
 	Status func() []pipeline.Status
-	// Quiet is how long a streaming connector may go without progress and
-	// still be ready: idle checkpoints come more often. Zero is DefaultQuiet.
-	Quiet time.Duration
-	Log   *slog.Logger
+	// Idle returns how often a connector commits a position without events.
+	// Nil or a result that is not positive stand for the default of
+	// millrace.checkpoint.interval.ms.
+	Idle func(connector string) time.Duration
+	Log  *slog.Logger
 }
 
-// DefaultQuiet is three times the default interval of idle checkpoints.
-const DefaultQuiet = 30 * time.Second
+// A streaming connector may go without progress for idleIntervals of its idle
+// checkpoints and still be ready, and at least for leastQuiet: a commit may
+// take that long.
+const (
+	idleIntervals = 3
+	defaultIdle   = 10 * time.Second
+	leastQuiet    = 10 * time.Second
+)
+
+// quiet returns how long a connector may go without progress.
+func (o Options) quiet(connector string) time.Duration {
+	idle := time.Duration(0)
+	if o.Idle != nil {
+		idle = o.Idle(connector)
+	}
+	if idle <= 0 {
+		idle = defaultIdle
+	}
+	return max(idleIntervals*idle, leastQuiet)
+}
 
 // Server answers GET /healthz, /readyz and /metrics.
 type Server struct {
@@ -43,9 +62,6 @@ type Server struct {
 
 // New returns a server that does not listen yet.
 func New(opts Options) *Server {
-	if opts.Quiet <= 0 {
-		opts.Quiet = DefaultQuiet
-	}
 	s := &Server{opts: opts}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(newCollector(opts), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -107,7 +123,7 @@ func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
 		switch {
 		case st.State != pipeline.StateStreaming:
 			fmt.Fprintf(&waiting, "%s: %s since %s", st.Connector, st.State, st.Since.UTC().Format(time.RFC3339))
-		case quiet > s.opts.Quiet:
+		case quiet > s.opts.quiet(st.Connector):
 			fmt.Fprintf(&waiting, "%s: %s without progress since %s", st.Connector, st.State, st.Updated.UTC().Format(time.RFC3339))
 		default:
 			continue

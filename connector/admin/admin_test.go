@@ -99,6 +99,30 @@ func TestHealthAndReadiness(t *testing.T) {
 	}
 }
 
+// TestReadinessFollowsTheIdleInterval wants a connector to be ready for three of
+// its own idle intervals without progress, and no longer.
+func TestReadinessFollowsTheIdleInterval(t *testing.T) {
+	idle := map[string]time.Duration{"slow": time.Minute, "usual": 0, "quick": 100 * time.Millisecond}
+	for _, c := range []struct {
+		connector string
+		ago       time.Duration
+		ready     int
+	}{
+		{"slow", 170 * time.Second, 200}, {"slow", 190 * time.Second, 503},
+		{"usual", 25 * time.Second, 200}, {"usual", 35 * time.Second, 503},
+		{"quick", 5 * time.Second, 200}, {"quick", 15 * time.Second, 503},
+	} {
+		status := pipeline.Status{Connector: c.connector, State: pipeline.StateStreaming, Updated: time.Now().Add(-c.ago)}
+		get := serve(t, Options{
+			Status: func() []pipeline.Status { return []pipeline.Status{status} },
+			Idle:   func(connector string) time.Duration { return idle[connector] },
+		})
+		if code, body := get("/readyz"); code != c.ready {
+			t.Errorf("%s after %s: %d %q, want %d", c.connector, c.ago, code, body, c.ready)
+		}
+	}
+}
+
 func statuses() []pipeline.Status {
 	return []pipeline.Status{{
 		Connector: "orders", State: pipeline.StateStreaming, Records: 7, Bytes: 700, Transactions: 3, Commits: 2, Recoveries: 1,

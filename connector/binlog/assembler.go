@@ -317,7 +317,8 @@ func (a *assembler) where() string {
 	return at
 }
 
-// locate adds the place of the last event to err.
+// locate adds the place of the last event to err. A refusal comes back without
+// what is wrapped around it, whose text was made before.
 func (a *assembler) locate(err error) error {
 	var r *pipeline.Refusal
 	if errors.As(err, &r) {
@@ -326,7 +327,7 @@ func (a *assembler) locate(err error) error {
 		} else {
 			r.Where += ", " + a.where()
 		}
-		return err
+		return r
 	}
 	return fmt.Errorf("read event at %s: %w", a.where(), err)
 }

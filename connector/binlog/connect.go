@@ -154,10 +154,8 @@ func (c *connector) tlsConfig() (*tls.Config, error) {
 		return nil, nil
 	}
 	config := &tls.Config{}
-	if !c.opts.TLSFiles.IsZero() {
-		if c.opts.LoadTLS == nil {
-			return nil, errors.New("certificates are configured, but nothing can load them")
-		}
+	switch {
+	case c.opts.LoadTLS != nil:
 		loaded, err := c.opts.LoadTLS(c.opts.TLSFiles)
 		if err != nil {
 			return nil, &pipeline.Refusal{
@@ -166,6 +164,8 @@ func (c *connector) tlsConfig() (*tls.Config, error) {
 			}
 		}
 		config = loaded.Clone()
+	case !c.opts.TLSFiles.IsZero():
+		return nil, errors.New("certificates are configured, but nothing can load them")
 	}
 	config.MinVersion = max(config.MinVersion, tls.VersionTLS12)
 	config.ServerName = c.opts.Host

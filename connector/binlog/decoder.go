@@ -297,7 +297,7 @@ func (r *imageReader) difference(i int, before []pipeline.Value, data []byte) (p
 		return before[i], n, nil
 	}
 	return v, n, &pipeline.Refusal{
-		Exit: pipeline.ExitRefused, Rule: "binlog_row_value_options", Where: r.shape.table.String() + "." + r.shape.table.Columns[i].Name,
+		Exit: pipeline.ExitRefused, Rule: "binlog-row-value-options", Where: r.shape.table.String() + "." + r.shape.table.Columns[i].Name,
 		What: "the log holds only the difference of a JSON document, not the document",
 		Fix:  "SET GLOBAL binlog_row_value_options = ''; and the same in sessions that set it",
 	}

@@ -40,8 +40,9 @@ type Options struct {
 
 	SSLMode  SSLMode
 	TLSFiles TLSFiles
-	// LoadTLS makes a tls.Config with the certificates of TLSFiles. It may be
-	// nil when TLSFiles names none.
+	// LoadTLS makes a tls.Config with the certificates of TLSFiles, if it names
+	// any, and with the protocol's versions. It may be nil when TLSFiles names
+	// none.
 	LoadTLS func(TLSFiles) (*tls.Config, error)
 
 	// ServerID is that of the stream's dump connection; helpers add multiples

@@ -45,7 +45,7 @@ const fixSessions = "; then let the applications reconnect: sessions keep the ol
 func formatChecks(srv *server, o Options) []Check {
 	logBin := srv.want("log_bin", "there is no log to read", "ON")
 	if logBin.Status == CheckFail {
-		logBin.Fix = "log_bin in the server's configuration, then restart it"
+		logBin.Fix = "log_bin=ON in the server's configuration, then restart it"
 		return []Check{logBin}
 	}
 	list := []Check{logBin}

@@ -130,7 +130,7 @@ func (s *Source) first(ctx context.Context, q *inquiry) (begin, error) {
 		return begin{}, &pipeline.Refusal{
 			Exit: pipeline.ExitConfig, Rule: "first-start", Where: "snapshot.mode=" + s.opts.SnapshotMode,
 			What: "recovery continues from a stored position, and there is none",
-			Fix:  "millrace import-offsets, or choose where to begin: snapshot.mode=no_data, or millrace.start=earliest | now | gtid:<set> | <file>:<position>",
+			Fix:  "take the stored position over with millrace checkpoint set, or choose where to begin: snapshot.mode=no_data (from now on), or millrace.start=earliest | now | gtid:<set> | <file>:<position>",
 		}
 	}
 	s.warnOfXA(ctx, q)
@@ -221,6 +221,13 @@ func (s *Source) startEarliest(q *inquiry) (begin, error) {
 // startFile begins at a position that the configuration names.
 func (s *Source) startFile(ctx context.Context, q *inquiry, start startPoint) (begin, error) {
 	b := begin{pos: pipeline.Position{Flavor: s.opts.Flavor, File: start.file, Pos: start.pos}}
+	if f, listed := q.srv.log(start.file); listed && f.Size < start.pos {
+		return b, &pipeline.Refusal{
+			Exit: pipeline.ExitConfig, Rule: "start-position", Where: s.address(),
+			What: fmt.Sprintf("%s has %d bytes, and millrace.start says %d", f.Name, f.Size, start.pos),
+			Fix:  "set millrace.start to a position in that file, or to now",
+		}
+	}
 	if err := s.checkFile(q.srv, b.pos); err != nil {
 		return b, err
 	}

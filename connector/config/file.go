@@ -30,6 +30,9 @@ type File struct {
 	// env answers ${env:…}; resolved says that references have been replaced.
 	env      Environment
 	resolved bool
+	// broken says that some of the file could not be read: what is missing in
+	// it is not known.
+	broken bool
 }
 
 // Keys returns all keys, sorted.
@@ -82,6 +85,7 @@ func LoadWorker(path string, env Environment, p *Problems) *File {
 		text, err := os.ReadFile(path)
 		if err != nil {
 			p.Add(Problem{File: path, Text: "read the worker file: " + reason(err)})
+			f.broken = true
 			return f
 		}
 		f.properties(text, p)
@@ -121,6 +125,7 @@ func (f *File) properties(text []byte, p *Problems) {
 	}
 	var bad *lineError
 	if errors.As(err, &bad) {
+		f.broken = true
 		p.Add(Problem{File: f.Path, Line: bad.line, Text: bad.err.Error()})
 	}
 }
@@ -165,6 +170,7 @@ func LoadConnector(path string, env Environment, p *Problems) *File {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		p.Add(Problem{File: path, Text: "read the connector file: " + reason(err)})
+		f.broken = true
 		return f
 	}
 	if strings.HasSuffix(path, ".properties") {

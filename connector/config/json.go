@@ -40,6 +40,7 @@ func parseConnector(f *File, text []byte, p *Problems) {
 	text = bytes.TrimPrefix(text, []byte("\xef\xbb\xbf"))
 	r := &jsonReader{text: text, file: f, p: p}
 	if err := r.read(); err != nil {
+		f.broken = true
 		var syntax *json.SyntaxError
 		switch {
 		case errors.As(err, &syntax):

@@ -8,9 +8,13 @@ import (
 // Unknown returns the keys of the given files that none of the views took and
 // that known does not list, with the nearest known name. An entry of known
 // that ends in "*" covers all keys that begin so. A worker's setting that
-// rooms take from connectors alone has no effect and is unknown too. Where
-// x.type has a problem, what x.y would be cannot be known and is not told.
+// rooms take from connectors alone has no effect and is unknown too. Where x or
+// x.type has a problem, what x.y would be cannot be known and is not told; nor
+// is anything while a file could not be read.
 func Unknown(files []*File, views []*View, known []string) []Problem {
+	if slices.ContainsFunc(files, func(f *File) bool { return f.broken }) {
+		return nil
+	}
 	u := unknown{views: views, names: map[string]bool{}}
 	for _, k := range known {
 		if prefix, ok := strings.CutSuffix(k, "*"); ok {
@@ -71,8 +75,8 @@ func (u *unknown) typeless(f *File, key string) bool {
 		if key[i] != '.' {
 			continue
 		}
-		kind := key[:i] + ".type"
-		ofKind := func(p Problem) bool { return p.Key == kind && p.File == f.Path }
+		of, kind := key[:i], key[:i]+".type"
+		ofKind := func(p Problem) bool { return (p.Key == of || p.Key == kind) && p.File == f.Path }
 		if slices.ContainsFunc(u.views, func(v *View) bool { return slices.ContainsFunc(v.problems.list, ofKind) }) {
 			return true
 		}

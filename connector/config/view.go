@@ -108,8 +108,12 @@ func (v *View) Keys(prefix string) []string {
 }
 
 // Problem records what is wrong with key, at the line where it stands. One
-// that is not set is looked for where it would stand.
+// that is not set is looked for where it would stand; it is not told when a
+// file could not be read, in which it may stand.
 func (v *View) Problem(key, problem string) {
+	if _, set := v.entry(key); !set && (v.connector.broken || v.worker.broken) {
+		return
+	}
 	e := v.where(key)
 	v.problems.At(e.named(key), e, hide(problem, key, e))
 }

@@ -3,6 +3,7 @@ package kafka
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	ck "github.com/confluentinc/confluent-kafka-go/v2/kafka"
@@ -146,10 +147,16 @@ func passing(e ck.Error) bool {
 
 // topicInfo is what the cluster says of a topic.
 type topicInfo struct {
+	// id tells the topic from earlier ones of its name; empty where brokers
+	// give none.
+	id         string
 	partitions int32
 	replicas   int
 	config     map[string]string
 }
+
+// compacts reports whether records may vanish when newer ones have their key.
+func (i topicInfo) compacts() bool { return strings.Contains(i.config["cleanup.policy"], "compact") }
 
 // describe returns the topics among names that exist.
 func (a *admin) describe(ctx context.Context, names []string) (map[string]topicInfo, error) {
@@ -167,6 +174,9 @@ func (a *admin) describe(ctx context.Context, names []string) (map[string]topicI
 			switch t.Error.Code() {
 			case ck.ErrNoError:
 				info := topicInfo{partitions: int32(len(t.Partitions))}
+				if t.TopicID.GetMostSignificantBits() != 0 || t.TopicID.GetLeastSignificantBits() != 0 {
+					info.id = t.TopicID.String()
+				}
 				for _, p := range t.Partitions {
 					info.replicas = max(info.replicas, len(p.Replicas))
 				}
@@ -207,14 +217,18 @@ func (a *admin) describeConfigs(ctx context.Context, resources []ck.ConfigResour
 	if len(resources) == 0 {
 		return found, nil
 	}
-	err := a.retry(ctx, resources[0].Name, func(ctx context.Context) error {
+	where := resources[0].Name
+	if resources[0].Type == ck.ResourceBroker {
+		where = "broker " + where
+	}
+	err := a.retry(ctx, where, func(ctx context.Context) error {
 		res, err := a.client.DescribeConfigs(ctx, resources, ck.SetAdminRequestTimeout(adminTimeout))
 		if err != nil {
 			return err
 		}
 		for _, r := range res {
 			if r.Error.Code() != ck.ErrNoError {
-				return a.opts.translate(r.Error, r.Name)
+				return a.opts.translate(r.Error, where)
 			}
 			config := make(map[string]string, len(r.Config))
 			for name, entry := range r.Config {

@@ -21,6 +21,7 @@ import (
 //	commit      Checkpoint   in each transaction, after everything that it stands for
 //	history     Checkpoint   after the commit, once a minute, with "minute" in the key; removed after millrace.checkpoint.history
 //	partitions  Counts       when it changes, and with each table
+//	moves       Moves        when a person moves the checkpoint, and with each table
 //	any other   JSON         a fact given by SetFact, when it changes, and with each table
 //
 // The topic is compacted: only the newest record of a key must survive. A
@@ -29,6 +30,10 @@ import (
 // whole state, whatever compaction removed between them. Tables take turns
 // between two keys, the second with "slot":1: one that became visible without
 // its commit does not displace the one that the last commit names.
+//
+// The first record of history of an owner, and then one an hour, lists all
+// partitions: from there on a topic can be proven whose older records have
+// been deleted.
 //
 // Versions: a reader refuses a record whose "v" is above its own. Members are
 // only ever added; a member that changes its meaning raises "v".
@@ -50,6 +55,7 @@ const (
 	kindTable      = "table"
 	kindHistory    = "history"
 	kindPartitions = "partitions"
+	kindMoves      = "moves"
 )
 
 // minuteLayout is how history keys name their minute, in UTC.
@@ -110,6 +116,10 @@ type Checkpoint struct {
 	// Torn is set while events of a transaction that was committed early are
 	// still to come again from the source.
 	Torn *Prime `json:"torn,omitempty"`
+	// Move says that a person wrote this checkpoint, and why. What Count and
+	// the partitions say goes on over a move: events that are published again
+	// are counted again.
+	Move *Move `json:"move,omitempty"`
 }
 
 // Owner says which process wrote a checkpoint.
@@ -146,6 +156,9 @@ type Partition struct {
 	K uint64 `json:"k"`
 	F int64  `json:"f"`
 	P hash64 `json:"p"`
+	// B is the offset of the first of our records: what is behind it is ours
+	// alone. 0 also where an early version did not note it.
+	B int64 `json:"b,omitempty"`
 }
 
 // Table is the value of kind "table": all partitions that the task knows.
@@ -188,6 +201,9 @@ type Planned struct {
 type Counts struct {
 	V      int              `json:"v"`
 	Topics map[string]int32 `json:"topics"`
+	// IDs are the topics' ids (KIP-516): a topic that was deleted and made
+	// again under its name has another one.
+	IDs map[string]string `json:"ids,omitempty"`
 }
 
 // Position returns the position that c stands for.

@@ -52,6 +52,11 @@ func sampleCheckpoint() Checkpoint {
 	return c
 }
 
+var (
+	sampleMove = Move{Kind: MoveRewind, By: "ann@desk", Reason: "a consumer lost <them>", TimeUS: 1790000000000000, Forced: true, Rebased: true}
+	sampleFrom = func() Place { c := sampleCheckpoint(); return c.Place() }()
+)
+
 // TestFormats holds the formats of the checkpoint and status topics to the
 // golden files.
 func TestFormats(t *testing.T) {
@@ -62,13 +67,21 @@ func TestFormats(t *testing.T) {
 		BytesBehind: 77, Metrics: Metrics{Events: 1234, Txn: 42, Epoch: 3},
 	}
 	for name, v := range map[string]any{
-		"commit.json":      sampleCheckpoint(),
-		"table.json":       Table{V: 1, Txn: 40, Partitions: Partitions{"outbox.event.order": {0: sampleState}}, Facts: []string{"partitions", "schemas"}, Pruned: "2026-09-17T10:00Z"},
-		"open.json":        Prime{V: 1, Txn: 43, First: 1235, Last: 1240, Partitions: map[string]map[int32]Planned{"outbox.event.order": {0: {K: 4}, 1: {K: 2, From: 9}}}},
-		"partitions.json":  Counts{V: 1, Topics: map[string]int32{"outbox.event.order": 12, "outbox.event.customer": 6}},
-		"key.json":         recordKey{Connector: "orders", Kind: kindCommit},
-		"key-history.json": recordKey{Connector: "orders", Kind: kindHistory, Minute: "2026-09-17T10:00Z"},
-		"status.json":      w.record(&snap, time.UnixMicro(1790000000000000)),
+		"commit.json":     sampleCheckpoint(),
+		"table.json":      Table{V: 1, Txn: 40, Partitions: Partitions{"outbox.event.order": {0: sampleState}}, Facts: []string{"partitions", "schemas"}, Pruned: "2026-09-17T10:00Z"},
+		"open.json":       Prime{V: 1, Txn: 43, First: 1235, Last: 1240, Partitions: map[string]map[int32]Planned{"outbox.event.order": {0: {K: 4}, 1: {K: 2, From: 9}}}},
+		"partitions.json": Counts{V: 1, Topics: map[string]int32{"outbox.event.order": 12, "outbox.event.customer": 6}},
+		"commit-moved.json": func() Checkpoint {
+			c := sampleCheckpoint()
+			c.Torn, c.Move = nil, &sampleMove
+			c.Partitions = Partitions{"outbox.event.order": {0: {N: 1, D: 1, ID: "a", O: 7, T: 42, K: 1, F: 7, P: fnvOffset, B: 7}}}
+			return c
+		}(),
+		"partitions-ids.json": Counts{V: 1, Topics: map[string]int32{"outbox.event.order": 12}, IDs: map[string]string{"outbox.event.order": "fPqOt5ftFRxRJjBwrw4orQ"}},
+		"moves.json":          Moves{V: 1, Last: []Moved{{Move: sampleMove, Txn: 42, From: &sampleFrom, To: sampleFrom, Settled: 3}, {Move: sampleMove, Txn: 1, To: Place{Flavor: "mariadb", File: "bin.1", Pos: 4, ServerID: 3}}}},
+		"key.json":            recordKey{Connector: "orders", Kind: kindCommit},
+		"key-history.json":    recordKey{Connector: "orders", Kind: kindHistory, Minute: "2026-09-17T10:00Z"},
+		"status.json":         w.record(&snap, time.UnixMicro(1790000000000000)),
 	} {
 		have := encode(v)
 		golden(t, name, have)

@@ -14,6 +14,8 @@ const (
 	// minCompactionLag keeps compaction away from what a reader may be reading
 	// backwards. It is longer than a table's age can be.
 	minCompactionLag = 10 * time.Minute
+	// minLagKept is what it must be at least before a word is said.
+	minLagKept = time.Minute
 	// compactedSegment is small so that compaction, which never touches the
 	// active segment, keeps the topic small.
 	compactedSegment = 16 << 20
@@ -69,6 +71,9 @@ func (o Options) judgeCheckpointTopic(info topicInfo) error {
 	if v := info.config["unclean.leader.election.enable"]; strings.EqualFold(v, "true") {
 		return with(refusal(pipeline.ExitRefused, "checkpoint-topic", "unclean.leader.election.enable is true: a lost checkpoint would publish events twice"), name,
 			alter+"unclean.leader.election.enable=false", nil)
+	}
+	if n, err := strconv.ParseInt(info.config["min.compaction.lag.ms"], 10, 64); err == nil && n < minLagKept.Milliseconds() {
+		o.Log.Warn("min.compaction.lag.ms of the checkpoint topic is short: compaction may run ahead of who reads it, and rewinding knows whole minutes only", "topic", name, "have", n, "want", minCompactionLag.Milliseconds(), "fix", alter+"min.compaction.lag.ms="+strconv.FormatInt(minCompactionLag.Milliseconds(), 10))
 	}
 	if info.replicas > 0 && info.replicas < 3 {
 		o.Log.Warn("the checkpoint topic has fewer than three replicas", "topic", name, "replicas", info.replicas)

@@ -13,6 +13,9 @@ import (
 const (
 	// tableEvery is how often the table of partitions is renewed at least.
 	tableEvery = 45 * time.Second
+	// tableCommits is after how many commits it is: recovery reads back to the
+	// table, a start must not take long, and a commit leaves up to four offsets.
+	tableCommits = 10_000
 	// tableWorth is from how many listed partitions on the table is renewed
 	// early, once they are tableRatio times what a commit writes: commits stay
 	// small however many partitions there are.
@@ -28,6 +31,11 @@ const (
 func (s *Sink) commit(ctx context.Context, b *pipeline.Batch, gone <-chan struct{}) error {
 	now := time.Now()
 	w := s.closing(b, now)
+	if plantedOutside {
+		if err := s.commitApart(ctx, gone); err != nil {
+			return err
+		}
+	}
 	for _, r := range w.records {
 		if err := s.sendKeyed(ctx, r.key, r.value, gone); err != nil {
 			return err
@@ -37,7 +45,10 @@ func (s *Sink) commit(ctx context.Context, b *pipeline.Batch, gone <-chan struct
 		return err
 	}
 	s.opts.onStep("checkpointed")
-	if !s.owner.holds() {
+	if err := s.alone(); err != nil {
+		return err
+	}
+	if over(gone) {
 		return errLost
 	}
 	if !s.opts.AtLeastOnce {
@@ -66,6 +77,7 @@ type written struct {
 	commit  Checkpoint
 	table   bool
 	minute  string
+	hour    string
 	pruned  string
 }
 
@@ -101,9 +113,9 @@ func (s *Sink) closing(b *pipeline.Batch, now time.Time) written {
 }
 
 // tableDue reports whether the table is to be renewed: after each recovery, by
-// time, and when the list since it has grown out of proportion.
+// time, after many commits, and when the list since it has grown out of proportion.
 func (s *Sink) tableDue(now time.Time) bool {
-	if s.state.tableTxn == 0 || now.Sub(s.state.tableAt) >= tableEvery {
+	if s.state.tableTxn == 0 || now.Sub(s.state.tableAt) >= tableEvery || s.tx.txn-s.state.tableTxn >= tableCommits {
 		return true
 	}
 	n := len(s.state.listed)
@@ -115,6 +127,7 @@ func (s *Sink) checkpoint(b *pipeline.Batch, now time.Time) Checkpoint {
 	c := Checkpoint{
 		V: formatVersion, Txn: s.tx.txn, Epoch: s.state.epoch, Count: s.state.count,
 		TimeUS: now.UnixMicro(), State: "streaming",
+		Move:  s.moving,
 		Owner: Owner{Instance: s.opts.Instance, Host: s.opts.Host, PID: s.opts.PID, Version: s.opts.Version, Started: s.started.UnixMicro()},
 	}
 	c.setPosition(b.End)
@@ -175,6 +188,23 @@ func (s *Sink) table() Table {
 	return t
 }
 
+// count returns how many partitions there are.
+func (ps Partitions) count() int {
+	n := 0
+	for _, parts := range ps {
+		n += len(parts)
+	}
+	return n
+}
+
+const (
+	// hourLayout tells hours apart, in UTC.
+	hourLayout = "2006-01-02T15"
+	// maxAnchored is up to how many partitions the history lists them, which
+	// keeps its records below a megabyte.
+	maxAnchored = 5000
+)
+
 // maxPruned bounds how many history records one commit removes.
 const maxPruned = 60
 
@@ -187,6 +217,12 @@ func (s *Sink) history(w *written, now time.Time) {
 	w.minute = minute
 	past := w.commit
 	past.Partitions = nil
+	if hour := now.UTC().Format(hourLayout); hour != s.state.hour {
+		w.hour = hour
+		if all := s.table().Partitions; all.count() <= maxAnchored {
+			past.Partitions = all
+		}
+	}
 	w.add(historyKey(s.opts.Connector, minute), encode(past))
 	at, err := time.Parse(minuteLayout, w.pruned)
 	if err != nil {
@@ -203,12 +239,16 @@ func (s *Sink) history(w *written, now time.Time) {
 
 // committed moves the state on.
 func (s *Sink) committed(w written, now time.Time) {
-	s.state.txn = s.tx.txn
+	s.state.txn, s.committedTxn = s.tx.txn, s.tx.txn
+	s.state.next = s.p.place.behind(!s.opts.AtLeastOnce)
 	s.tx.open = false
 	clear(s.state.changed)
 	s.state.pruned = w.pruned
 	if w.minute != "" {
 		s.state.minute = w.minute
+	}
+	if w.hour != "" {
+		s.state.hour = w.hour
 	}
 	if w.table {
 		s.state.tableTxn, s.state.tableSlot, s.state.tableAt = s.tx.txn, 1-s.state.tableSlot, now

@@ -65,7 +65,7 @@ func readCreation(s pipeline.Settings) TopicCreation {
 	var c TopicCreation
 	def := readSpec(s, "default", nil)
 	if def != nil && (def.Partitions == 0 || def.Replication == 0) {
-		s.Problem(creationPrefix+"default.partitions", "and "+creationPrefix+"default.replication.factor are needed together")
+		s.Problem(creationPrefix+"default.partitions", "is needed together with "+creationPrefix+"default.replication.factor: set both or neither")
 		return c
 	}
 	if def == nil {
@@ -80,8 +80,8 @@ func readCreation(s pipeline.Settings) TopicCreation {
 			Include: patterns(s, creationPrefix+name+".include"),
 			Exclude: patterns(s, creationPrefix+name+".exclude"),
 		}
-		if len(g.Include) == 0 {
-			s.Problem(creationPrefix+name+".include", "is missing: regular expressions of topic names")
+		if include := creationPrefix + name + ".include"; len(pipeline.List(s, include)) == 0 {
+			s.Problem(include, "is missing: regular expressions of topic names")
 		}
 		g.Spec = *readSpec(s, name, def)
 		c.Groups = append(c.Groups, g)

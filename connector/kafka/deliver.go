@@ -36,7 +36,7 @@ func (s *Sink) Deliver(ctx context.Context, b *pipeline.Batch) error {
 // fail gives the transaction up and says what err means for the caller.
 func (s *Sink) fail(err error) error {
 	s.fenced = isFenced(err)
-	open := s.tx.open
+	open := s.openID()
 	s.drop()
 	where := ""
 	var d *deliveryError
@@ -47,15 +47,15 @@ func (s *Sink) fail(err error) error {
 		s.metrics.doubts.Add(1)
 		return doubt(err)
 	}
-	if open && s.owner.holds() {
-		s.release()
+	if open != "" && s.owner.holds() {
+		s.release(context.Background(), open)
 	}
 	return err
 }
 
 func (s *Sink) deliver(ctx context.Context, b *pipeline.Batch) error {
-	gone := s.owner.gone()
-	if !s.owner.holds() {
+	gone := s.tenure
+	if over(gone) {
 		return errLost
 	}
 	if b.Begins == s.tx.open {
@@ -98,7 +98,7 @@ func (s *Sink) prepare(ctx context.Context, b *pipeline.Batch) error {
 		if t == nil || t.name != r.Topic {
 			t = table[r.Topic]
 		}
-		id, err := choose(r, t)
+		id, err := s.opts.choose(r, t)
 		if err != nil {
 			return err
 		}
@@ -146,14 +146,14 @@ const (
 
 // choose returns the record's partition, after checking that the record can be
 // written at all.
-func choose(r *pipeline.Record, t *topic) (int32, error) {
+func (o Options) choose(r *pipeline.Record, t *topic) (int32, error) {
 	size := recordOverhead + len(r.Key) + len(r.Value)
 	for i := range r.Headers {
 		size += headerOverhead + len(r.Headers[i].Key) + len(r.Headers[i].Value)
 	}
 	if size > t.limit {
 		return 0, with(refusal(pipeline.ExitBadData, "record-too-large", fmt.Sprintf("event %q takes %d bytes, the limit is %d", r.ID, size, t.limit)), t.name,
-			fmt.Sprintf("kafka-configs.sh --alter --entity-type topics --entity-name %s --add-config max.message.bytes=%d, and set producer.override.max.request.size=%d", t.name, size, size), nil)
+			fmt.Sprintf("kafka-configs.sh --bootstrap-server %s --alter --entity-type topics --entity-name %s --add-config max.message.bytes=%d, and set producer.override.max.request.size=%d", firstServer(o.Bootstrap), t.name, size, size), nil)
 	}
 	n := int32(len(t.parts))
 	if r.Partition < 0 {
@@ -191,6 +191,10 @@ func (s *Sink) begin(ctx context.Context) error {
 			return err
 		}
 	}
+	s.p.place.enter(s.state.next)
+	if s.opts.Paranoid {
+		s.provide()
+	}
 	s.opts.onStep("begun")
 	txn := s.state.txn + 1
 	s.tx = transaction{
@@ -204,10 +208,13 @@ func (s *Sink) begin(ctx context.Context) error {
 // or else replaces the producer: nothing sent by the old one is accepted after
 // the new one's InitTransactions.
 func (s *Sink) settle(ctx context.Context) error {
-	tooBig := false
-	for _, t := range *s.topics.Load() {
-		tooBig = tooBig || t.limit < s.p.batchLimit
+	if s.opts.Paranoid && s.p.begun {
+		return s.swap(ctx)
 	}
+	if s.opts.without.proof || plantedTrustEnd {
+		s.after.unproven = false
+	}
+	tooBig := s.tooBig()
 	if s.after.unproven && !tooBig && s.p.settled(ctx, s.after.end) {
 		s.after.unproven = false
 	}
@@ -217,10 +224,24 @@ func (s *Sink) settle(ctx context.Context) error {
 	return s.rotate(ctx)
 }
 
+// tooBig reports whether a topic was met that takes less than the producer may
+// send in one request.
+func (s *Sink) tooBig() bool {
+	for _, t := range *s.topics.Load() {
+		if t.limit < s.p.batchLimit {
+			return true
+		}
+	}
+	return false
+}
+
 // rotate replaces the producer between two transactions. What was committed is
-// known, so nothing has to be read again.
+// known, so nothing has to be read again; should someone else have committed
+// since, the place of the next PRIME tells.
 func (s *Sink) rotate(ctx context.Context) error {
-	if !s.owner.holds() {
+	ctx, cancel := during(ctx, s.tenure)
+	defer cancel()
+	if over(s.tenure) {
 		return errLost
 	}
 	old := s.p
@@ -231,7 +252,9 @@ func (s *Sink) rotate(ctx context.Context) error {
 	s.p = p
 	s.old.Go(old.close)
 	if !s.opts.AtLeastOnce {
-		if err := p.init(ctx); err != nil {
+		if err := p.init(ctx); over(s.tenure) {
+			return errLost
+		} else if err != nil {
 			return err
 		}
 	}
@@ -244,8 +267,10 @@ func (s *Sink) rotate(ctx context.Context) error {
 // publish writes PRIME, then the batch's records, and returns when all of them
 // are acknowledged.
 func (s *Sink) publish(ctx context.Context, b *pipeline.Batch, gone <-chan struct{}) error {
-	if err := s.sendPrime(ctx, b, gone); err != nil {
-		return err
+	if !s.opts.without.prime {
+		if err := s.sendPrime(ctx, b, gone); err != nil {
+			return err
+		}
 	}
 	for _, p := range s.touched {
 		s.enter(p)
@@ -256,8 +281,10 @@ func (s *Sink) publish(ctx context.Context, b *pipeline.Batch, gone <-chan struc
 		}
 	}
 	s.opts.onStep("sent")
-	if err := s.p.wait(ctx, gone); err != nil {
-		return err
+	if !plantedEarlyCheckpoint {
+		if err := s.flushed(ctx, gone); err != nil {
+			return err
+		}
 	}
 	s.state.count += uint64(len(b.Records))
 	for _, p := range s.touched {
@@ -291,11 +318,31 @@ func (s *Sink) sendPrime(ctx context.Context, b *pipeline.Batch, gone <-chan str
 	if err := s.sendCheckpoint(ctx, kindOpen, encode(prime), gone); err != nil {
 		return err
 	}
+	if s.opts.without.flushes {
+		return nil
+	}
 	if err := s.p.wait(ctx, gone); err != nil {
 		return err
 	}
 	s.opts.onStep("primed")
-	return nil
+	return s.alone()
+}
+
+// flushed waits until everything sent so far is acknowledged.
+func (s *Sink) flushed(ctx context.Context, gone <-chan struct{}) error {
+	if s.opts.without.flushes {
+		return nil
+	}
+	return s.p.wait(ctx, gone)
+}
+
+// alone returns errOvertaken when another producer has written to the
+// checkpoint partition since this task's last commit.
+func (s *Sink) alone() error {
+	if s.opts.without.place || plantedReadFirst || plantedReadStable {
+		return nil
+	}
+	return s.p.place.alone()
 }
 
 // enter prepares a part for the records that the open transaction writes.
@@ -339,6 +386,9 @@ func (s *Sink) leave(p *part, last *pipeline.Record) {
 	p.state.ID = idText(last.ID)
 	p.state.H = hash64(contentHash(last.Key, last.Value))
 	p.state.O, p.state.F = p.acked.Load(), p.first.Load()
+	if p.state.N == p.state.K {
+		p.state.B = p.state.F // the first transaction here
+	}
 }
 
 // sendCheckpoint writes one record to the checkpoint partition. A nil value

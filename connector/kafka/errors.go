@@ -52,10 +52,41 @@ func isRetriable(err error) bool {
 	return !e.IsFatal() && (e.IsRetriable() || e.IsTimeout() || e.Code() == ck.ErrTimedOut)
 }
 
+// An errorClass says what an error of the client asks for.
+type errorClass int
+
+const (
+	// classDoubt: give the transaction up, and let recovery find out.
+	classDoubt errorClass = iota
+	// classWait: make the same call again, under a deadline where a
+	// transaction is open.
+	classWait
+	// classFenced: a doubt after which the group is asked who owns the task.
+	// If it is still ours, fence again, but not for ever; else stand by.
+	classFenced
+	// classRefuse: stop, and say what a person has to do.
+	classRefuse
+)
+
+// classify says what err asks for. Whatever is not known is a doubt: recovery
+// reads what is true, and nothing is lost by it.
+func (o Options) classify(err error) errorClass {
+	switch {
+	case isRefusal(o.translate(err, "")):
+		return classRefuse
+	case isFenced(err):
+		return classFenced
+	case isRetriable(err):
+		return classWait
+	default:
+		return classDoubt
+	}
+}
+
 // denials say which permission an authorization error asks for.
 var denials = map[ck.ErrorCode]func(o Options) string{
 	ck.ErrTransactionalIDAuthorizationFailed: func(o Options) string {
-		return acl(o, "--operation Write --operation Describe --transactional-id "+o.TransactionalID())
+		return acl(o, transactionalACL(o))
 	},
 	ck.ErrGroupAuthorizationFailed: func(o Options) string {
 		return acl(o, "--operation Read --group "+o.Group())
@@ -100,6 +131,18 @@ func (o Options) translate(err error, where string) error {
 	case ck.ErrMsgSizeTooLarge, ck.ErrRecordListTooLarge:
 		return with(refusal(pipeline.ExitBadData, "record-too-large", "the broker refuses a record as too large"), where,
 			"raise max.message.bytes of the topic, or message.max.bytes of the brokers", err)
+	case ck.ErrInvalidRecord:
+		return with(refusal(pipeline.ExitBadData, "record-refused", "the broker refuses a record as invalid"), where,
+			"a topic with cleanup.policy=compact takes no record without a key: set table.field.event.key, or change the policy; otherwise the brokers' log names the reason", err)
+	case ck.ErrInvalidTimestamp:
+		return with(refusal(pipeline.ExitBadData, "record-timestamp", "the broker refuses a record's timestamp"), where,
+			"raise message.timestamp.before.max.ms and message.timestamp.after.max.ms of the topic, or unset table.field.event.timestamp so that records carry the time of producing", err)
+	case ck.ErrUnsupportedCompressionType:
+		return with(refusal(pipeline.ExitConfig, "compression-type", "the broker does not take this compression"), where, "set producer.override.compression.type to one that the topic and the brokers take", err)
+	case ck.ErrSecurityDisabled:
+		return with(refusal(pipeline.ExitConfig, "kafka-security-protocol", "the brokers have security switched off, so they cannot check what is asked of them"), o.Bootstrap, "set security.protocol to what the listener speaks, or configure an authorizer", err)
+	case ck.ErrPolicyViolation:
+		return with(refusal(pipeline.ExitRefused, "kafka-policy", "a policy of the brokers forbids the request"), where, "change the request as the text says, or the brokers' policy class", err)
 	case ck.ErrTopicException:
 		return with(refusal(pipeline.ExitBadData, "topic-name", "the name is no valid topic name"), where, "change route.topic.replacement or the routing column", err)
 	case ck.ErrUnsupportedVersion, ck.ErrUnsupportedFeature, ck.ErrUnsupportedForMessageFormat:
@@ -108,6 +151,15 @@ func (o Options) translate(err error, where string) error {
 	default:
 		return err
 	}
+}
+
+// transactionalACL is what an owner needs for its transactional ids.
+func transactionalACL(o Options) string {
+	ids := o.transactionalIDs()
+	if !o.Paranoid {
+		ids = ids[:1]
+	}
+	return "--operation Write --operation Describe --transactional-id " + strings.Join(ids, " --transactional-id ")
 }
 
 func orAny(topic string) string {

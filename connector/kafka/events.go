@@ -37,6 +37,7 @@ func newMonitor(log *slog.Logger, client string) *monitor {
 func (m *monitor) note(e ck.Error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	about := e.Error()
 	switch e.Code() {
 	case ck.ErrAuthentication, ck.ErrSsl, ck.ErrSaslAuthenticationFailed, ck.ErrUnsupportedSaslMechanism:
 		m.auth, m.when = e, time.Now()
@@ -44,22 +45,28 @@ func (m *monitor) note(e ck.Error) {
 		if e.Code() != ck.ErrAllBrokersDown || m.net.Code() == 0 {
 			m.net = e
 		}
+		about = outage
 	default:
 	}
-	m.once(slog.LevelWarn, e.Error(), "code", int(e.Code()))
+	m.once(slog.LevelWarn, about, "code", int(e.Code()), "text", e.Error())
 }
 
-// once logs a line unless it was logged a moment ago. m.mu is held.
-func (m *monitor) once(level slog.Level, text string, args ...any) {
+// outage is what all failures to reach a broker are about: each connection
+// tells its own, several times a second, and one line says it all.
+const outage = "outage"
+
+// once logs a line unless one about the same was logged a moment ago. m.mu is
+// held.
+func (m *monitor) once(level slog.Level, about string, args ...any) {
 	now := time.Now()
-	if now.Sub(m.said[text]) < repeatAfter {
+	if now.Sub(m.said[about]) < repeatAfter {
 		return
 	}
 	if len(m.said) > 100 {
 		clear(m.said)
 	}
-	m.said[text] = now
-	m.log.Log(context.Background(), level, "client says", append(args, "text", text)...)
+	m.said[about] = now
+	m.log.Log(context.Background(), level, "client says", args...)
 }
 
 // cause returns the event that best explains why a call timed out, or err.
@@ -107,11 +114,12 @@ func (m *monitor) reset() {
 func (m *monitor) logs(ch <-chan ck.LogEvent) {
 	for e := range ch {
 		level := slog.LevelDebug
-		if e.Level <= 4 {
+		// FAIL and ERROR come as error events too, see note.
+		if e.Level <= 4 && e.Tag != "FAIL" && e.Tag != "ERROR" {
 			level = slog.LevelWarn
 		}
 		m.mu.Lock()
-		m.once(level, e.Message, "tag", e.Tag)
+		m.once(level, e.Message, "tag", e.Tag, "text", e.Message)
 		m.mu.Unlock()
 	}
 }

@@ -217,11 +217,21 @@ func TestKafkaLostData(t *testing.T) {
 		t.Fatal(err)
 	}
 	two := New(o)
-	defer func() { _ = two.Close() }()
+	defer func() { _ = two.Close() }() // whichever it is then
 	if err := two.EnsureTopics(testContext(t), []string{eventTopic}); err != nil {
 		t.Fatal(err)
 	}
 	_, err := two.Recover(testContext(t))
+	wantRefusal(t, err, pipeline.ExitRefused, "topic-recreated")
+
+	// The same without ids, as early checkpoints are.
+	produce(t, c.ListenAddrs(), &kgo.Record{Topic: o.withDefaults().CheckpointTopic, Key: key(o.Connector, kindPartitions), Value: encode(Counts{V: 1, Topics: map[string]int32{eventTopic: 3}})})
+	_ = two.Close()
+	two = New(o)
+	if err := two.EnsureTopics(testContext(t), []string{eventTopic}); err != nil {
+		t.Fatal(err)
+	}
+	_, err = two.Recover(testContext(t))
 	wantRefusal(t, err, pipeline.ExitRefused, "kafka-lost-data")
 
 	// The same offsets, held by someone else's records.

@@ -79,8 +79,8 @@ var producerKeys = map[string]javaKey{
 	"transaction.timeout.ms":              {refuse: "set millrace.transaction.timeout.ms"},
 	"transaction.two.phase.commit.enable": {refuse: "transactions have one participant here"},
 	"partitioner.class":                   {refuse: "partitions are computed as Java's default partitioner does (murmur2 of the key)"},
-	"interceptor.classes":                 {refuse: "Java classes cannot be loaded"},
-	"security.providers":                  {refuse: "Java classes cannot be loaded"},
+	"interceptor.classes":                 {refuse: "Java classes cannot be loaded: remove it"},
+	"security.providers":                  {refuse: "Java classes cannot be loaded: remove it"},
 	"bootstrap.servers":                   {refuse: "events and checkpoints are one transaction, which needs one cluster"},
 }
 
@@ -90,29 +90,27 @@ func isSecurityKey(key string) bool {
 	return key == "security.protocol" || strings.HasPrefix(key, "sasl.") || strings.HasPrefix(key, "ssl.")
 }
 
-// translateKey puts the librdkafka form of a Java property into out. The error is
-// a sentence about the value, for the configuration's report; known is false
-// when no client has the property.
-func translateKey(out map[string]string, tables []map[string]javaKey, key, value string) (known bool, err error) {
+// translateKey puts the librdkafka form of a Java property, which one of the
+// tables has, into out. The error is a sentence about the value, for the
+// configuration's report.
+func translateKey(out map[string]string, tables []map[string]javaKey, key, value string) (err error) {
 	var spec javaKey
 	for _, table := range tables {
+		var known bool
 		if spec, known = table[key]; known {
 			break
 		}
 	}
-	if !known {
-		return false, nil
-	}
 	value = strings.TrimSpace(value)
 	if spec.refuse != "" {
-		return true, fmt.Errorf("cannot be set: %s", spec.refuse)
+		return fmt.Errorf("cannot be set: %s", spec.refuse)
 	}
 	if spec.want != nil && !contains(spec.want, value) {
-		return true, fmt.Errorf("must be %s here, have %q", strings.Join(spec.want, " or "), value)
+		return fmt.Errorf("must be %s here, have %q", strings.Join(spec.want, " or "), value)
 	}
 	if spec.convert != nil {
 		if value, err = spec.convert(value); err != nil {
-			return true, err
+			return err
 		}
 	}
 	for _, name := range spec.to {
@@ -120,7 +118,7 @@ func translateKey(out map[string]string, tables []map[string]javaKey, key, value
 			out[name] = value
 		}
 	}
-	return true, nil
+	return nil
 }
 
 func contains(words []string, word string) bool {

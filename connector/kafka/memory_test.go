@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -64,6 +65,33 @@ func TestFacts(t *testing.T) {
 	}
 	if err := two.SetFact(ctx, kindCommit, nil); err == nil {
 		t.Fatal("a kind of the protocol was taken as a fact")
+	}
+}
+
+// TestFactThatMustNotChange holds a fact to what is stored.
+func TestFactThatMustNotChange(t *testing.T) {
+	c := cluster(t)
+	s, o := started(t, c)
+	ctx := testContext(t)
+	if err := s.SetFact(ctx, "schemas", map[string]any{"order": 7}); err != nil {
+		t.Fatal(err)
+	}
+	deliver(t, s, events(101, 110))
+	_ = s.Close()
+	unlike := &pipeline.Refusal{Exit: pipeline.ExitRefused, Rule: "unlike", What: "unlike the stored one"}
+	o.CheckFact = func(kind string, stored, set json.RawMessage) error {
+		if kind != "schemas" || !strings.Contains(string(stored), `"order":7`) || !strings.Contains(string(set), `"order":8`) {
+			t.Errorf("asked about %s: %s, %s", kind, stored, set)
+		}
+		return unlike
+	}
+	two := New(o)
+	t.Cleanup(func() { _ = two.Close() })
+	if err := two.SetFact(ctx, "schemas", map[string]any{"order": 8}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := two.Recover(ctx); !errors.Is(err, unlike) {
+		t.Fatalf("recovered with %v", err)
 	}
 }
 

@@ -14,9 +14,11 @@ type Metrics struct {
 	Events uint64
 	// Txn and Epoch are those of the last checkpoint.
 	Txn, Epoch uint64
-	// Lag and Position are those of the last checkpoint.
+	// Lag and Position are those of the last checkpoint, Written is when it was
+	// written.
 	Lag      time.Duration
 	Position pipeline.Position
+	Written  time.Time
 	// Commits, Rotations, Fences, Doubts count transactions, producers
 	// replaced after an unproven commit, takings-over of the transactional
 	// id, and failed deliveries, since this process started.
@@ -77,7 +79,7 @@ func (s *Sink) Metrics() Metrics {
 	defer m.mu.Unlock()
 	out := Metrics{
 		Events: m.checkpoint.Count, Txn: m.checkpoint.Txn, Epoch: m.checkpoint.Epoch,
-		Lag: time.Duration(m.checkpoint.LagMS) * time.Millisecond, Position: m.checkpoint.Position(),
+		Lag: time.Duration(m.checkpoint.LagMS) * time.Millisecond, Position: m.checkpoint.Position(), Written: fromMicros(m.checkpoint.TimeUS),
 		Commits: m.commits.Load(), Rotations: m.rotations.Load(), Fences: m.fences.Load(), Doubts: m.doubts.Load(), Torn: m.torn.Load(),
 		LastDelivery: time.Duration(m.last.Load()),
 		Owned:        m.owned.Load(),

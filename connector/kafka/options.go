@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"encoding/json"
 	"log/slog"
 	"os"
 	"strconv"
@@ -40,6 +41,9 @@ type Options struct {
 	// AtLeastOnce turns transactions off (millrace.delivery): checkpoints
 	// follow acknowledgements, and nothing fences a paused predecessor.
 	AtLeastOnce bool
+	// Paranoid makes a new producer for each transaction (millrace.commit)
+	// instead of proving that nothing of the last one is under way.
+	Paranoid bool
 	// TransactionTimeout is how long the coordinator lets a transaction stay
 	// open, and with it how long readers wait for a dead owner.
 	TransactionTimeout time.Duration
@@ -48,7 +52,8 @@ type Options struct {
 	// StandbyExit ends with exit code 75 instead of waiting for ownership.
 	StandbyExit bool
 	// StartGiven says that millrace.start is set: topics that hold records
-	// without a checkpoint are then accepted.
+	// without a checkpoint, and of which nothing says that the task published
+	// them, are then accepted without a word.
 	StartGiven bool
 	// AcceptPartitions lets a changed partition count pass once.
 	AcceptPartitions bool
@@ -56,6 +61,10 @@ type Options struct {
 	WarnBrokers bool
 	// StartTimeout bounds how long the first connection may take.
 	StartTimeout time.Duration
+
+	// CheckFact, if set, is asked in recovery whether a fact that SetFact has
+	// set may take the place of the one that is stored.
+	CheckFact func(kind string, stored, set json.RawMessage) error
 
 	// CheckpointTopic and StatusTopic are full topic names.
 	CheckpointTopic, StatusTopic string
@@ -85,6 +94,23 @@ type Options struct {
 
 	// onStep, when set by a test, is called at each step of the protocol.
 	onStep func(step string)
+	// without says which rules of the protocol a test does without.
+	without without
+}
+
+// without names the rules on which exactly once rests, for tests that show
+// what each is for: true leaves the rule out. The program leaves out none.
+type without struct {
+	// proof: a commit is trusted whatever may still be under way.
+	proof bool
+	// prime: no intent is written.
+	prime bool
+	// flushes: PRIME, events and CHECKPOINT are sent without waiting between.
+	flushes bool
+	// place: the offsets of our checkpoint records are not compared.
+	place bool
+	// verify: recovery believes the checkpoint without looking at the topics.
+	verify bool
 }
 
 // Consumed is a record as read back from a topic.
@@ -117,6 +143,9 @@ func (o Options) withDefaults() Options {
 	dur(&o.SessionTimeout, DefaultSessionTimeout)
 	dur(&o.History, DefaultHistory)
 	dur(&o.StartTimeout, DefaultStartTimeout)
+	if o.AtLeastOnce {
+		o.Paranoid = false // there is no transaction to end
+	}
 	if o.CheckpointReplication == 0 {
 		o.CheckpointReplication = -1
 	}
@@ -139,7 +168,7 @@ func (o Options) withDefaults() Options {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	if o.onStep == nil {
-		o.onStep = func(string) {}
+		o.onStep = failpoint
 	}
 	return o
 }

@@ -52,5 +52,17 @@ func partitionOf(r *pipeline.Record, partitions int32) int32 {
 	if by == nil {
 		by = r.ID
 	}
+	if plantedPartitioner {
+		return plantedPartition(by, partitions)
+	}
 	return int32(murmur2(by)&0x7fffffff) % partitions
+}
+
+// PartitionOf returns the partition, of so many, into which the sink would put a
+// record: the one that configuration has chosen, else by its key.
+func PartitionOf(r *pipeline.Record, partitions int32) int32 {
+	if r.Partition >= 0 {
+		return r.Partition
+	}
+	return partitionOf(r, partitions)
 }

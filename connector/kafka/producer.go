@@ -44,8 +44,13 @@ type producer struct {
 	// backoff is retry.backoff.ms; stats says whether statistics come.
 	backoff time.Duration
 	stats   bool
+	// id is the transactional id, begun says that it has been used.
+	id    string
+	begun bool
 	// batchLimit is the size that no batch of records exceeds.
 	batchLimit int
+	// place is where the open transaction stands in the checkpoint partition.
+	place *place
 
 	sent    uint64
 	commits int64 // commits proven to have been sent once each
@@ -177,14 +182,23 @@ func (p *producer) drain() {
 	}
 }
 
+// errNoOffset is an acknowledgement that does not say where the record stands:
+// the broker had seen it before, too long ago to remember. Checkpoints name the
+// offset of the last record, so the transaction is given up.
+var errNoOffset = errors.New("acknowledged without an offset")
+
 func (p *producer) report(m *ck.Message) {
-	if err := m.TopicPartition.Error; err != nil {
+	err := m.TopicPartition.Error
+	if err == nil && p.onAck != nil && m.TopicPartition.Offset < 0 {
+		err = errNoOffset
+	}
+	if err != nil {
 		p.mu.Lock()
 		if p.failure == nil {
 			p.failure = &deliveryError{*m.TopicPartition.Topic, m.TopicPartition.Partition, err}
 		}
 		p.mu.Unlock()
-	} else if p.onAck != nil {
+	} else if p.onAck != nil && !p.abandoned() {
 		p.onAck(*m.TopicPartition.Topic, m.TopicPartition.Partition, int64(m.TopicPartition.Offset))
 	}
 	if p.done.Add(1) >= p.target.Load() {
@@ -299,11 +313,27 @@ func (p *producer) why(err error) error {
 		return fatal
 	}
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.failure != nil {
-		return p.failure
+	failed := p.failure
+	p.mu.Unlock()
+	if failed == nil {
+		return err
 	}
-	return err
+	if e, ok := asKafka(failed); ok && e.Code() == ck.ErrPurgeQueue {
+		return p.reason(failed)
+	}
+	return failed
+}
+
+// reason returns why the client has given the transaction up. It then fails
+// everything it holds as purged, which says nothing; but a client in that state
+// answers a second begin with the error that put it there, and does nothing
+// else. Without such an answer it returns err.
+func (p *producer) reason(err error) error {
+	e, ok := asKafka(p.k.BeginTransaction())
+	if !ok || e.Code() == ck.ErrState || e.Code() == ck.ErrNotConfigured {
+		return err
+	}
+	return fmt.Errorf("transaction given up: %w", e)
 }
 
 // abandon gives up whatever the producer holds: from here on it sends nothing
@@ -313,6 +343,17 @@ func (p *producer) abandon() {
 		close(p.quit)
 		_ = p.k.Purge(ck.PurgeQueue | ck.PurgeInFlight)
 	})
+}
+
+// abandoned reports whether the producer was given up: what it is still told
+// is about a transaction that is none any more.
+func (p *producer) abandoned() bool {
+	select {
+	case <-p.quit:
+		return true
+	default:
+		return false
+	}
 }
 
 // close abandons the producer and frees it. It may be called twice.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -61,9 +62,20 @@ func (s *Sink) tryRecover(ctx context.Context) (*pipeline.Position, error) {
 		return nil, err
 	}
 	// Whatever is under way when ownership goes is stopped.
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	gone := s.owner.gone()
+	ctx, cancel := during(ctx, gone)
+	defer cancel()
+	pos, err := s.takeOver(ctx)
+	if over(gone) {
+		return nil, errLost
+	}
+	s.tenure = gone
+	return pos, err
+}
+
+// during returns a context that also ends when ownership does.
+func during(ctx context.Context, gone <-chan struct{}) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
 	go func() {
 		select {
 		case <-gone:
@@ -71,11 +83,17 @@ func (s *Sink) tryRecover(ctx context.Context) (*pipeline.Position, error) {
 		case <-ctx.Done():
 		}
 	}()
-	pos, err := s.takeOver(ctx)
-	if !s.owner.holds() {
-		return nil, errLost
+	return ctx, cancel
+}
+
+// over reports whether a tenure has ended.
+func over(gone <-chan struct{}) bool {
+	select {
+	case <-gone:
+		return true
+	default:
+		return false
 	}
-	return pos, err
 }
 
 // own waits for the group to assign the task to this instance. The gate is
@@ -122,33 +140,46 @@ func (s *Sink) lastOwner(ctx context.Context) string {
 
 // takeOver fences, reads and verifies.
 func (s *Sink) takeOver(ctx context.Context) (*pipeline.Position, error) {
-	if err := s.mayFence(); err != nil {
+	if err := s.mayFence(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.afterSpare(ctx); err != nil {
 		return nil, err
 	}
 	s.opts.Report(pipeline.StateFencing, "taking over "+s.opts.TransactionalID())
 	if err := s.refresh(ctx); err != nil {
 		return nil, err
 	}
-	p, err := s.newProducer()
+	early, err := s.plantedRead(ctx)
 	if err != nil {
 		return nil, err
 	}
-	s.p = p
+	if err := s.fence(ctx); err != nil {
+		return nil, err
+	}
 	if !s.opts.AtLeastOnce {
-		if err := p.init(ctx); err != nil {
+		if err := s.fenceOther(ctx); err != nil {
 			return nil, err
 		}
 	}
 	s.opts.onStep("fenced")
 	s.metrics.fences.Add(1)
 	s.opts.Report(pipeline.StateRecovering, "reading the checkpoint")
-	st, err := s.opts.readStore(ctx, s.admin, endOffset)
+	st, err := s.opts.readStore(ctx, s.admin, recoveryEdge)
 	if err != nil {
 		return nil, err
 	}
+	if plantedReadFirst {
+		st = early
+	}
 	failed := s.failedPrime(st)
 	s.reset()
+	s.last = st.commit
+	s.state.next = st.high
 	if st.commit == nil {
+		if s.committedTxn > 0 {
+			return nil, s.opts.damaged(fmt.Sprintf("it held number %d", s.committedTxn))
+		}
 		if err := s.lost(ctx, st); err != nil {
 			return nil, err
 		}
@@ -156,6 +187,10 @@ func (s *Sink) takeOver(ctx context.Context) (*pipeline.Position, error) {
 		s.tx = transaction{}
 		return nil, s.pinAll()
 	}
+	if err := s.regressed(ctx, st.commit); err != nil {
+		return nil, err
+	}
+	s.committedTxn = st.commit.Txn
 	if err := s.adoptStore(st); err != nil {
 		return nil, err
 	}
@@ -166,11 +201,30 @@ func (s *Sink) takeOver(ctx context.Context) (*pipeline.Position, error) {
 	s.opts.onStep("recovered")
 	pos := st.commit.Position()
 	s.opts.Log.Info("resuming", "txn", st.commit.Txn, "count", st.commit.Count, "position", pos.String())
+	if m := st.commit.Move; m != nil {
+		s.opts.Log.Warn("the checkpoint was moved by hand", "kind", m.Kind, "by", m.By, "reason", m.Reason, "at", fromMicros(m.TimeUS))
+	}
 	if o := st.commit.Owner; s.metrics.commits.Load() > 0 && !s.isSelf(o) {
 		s.opts.Log.Warn("the last checkpoint is another process's", "host", o.Host, "pid", o.PID, "version", o.Version)
 	}
 	s.metrics.resumed(st.commit)
 	return &pos, nil
+}
+
+// fence makes a new producer and takes the transactional id over.
+func (s *Sink) fence(ctx context.Context) error {
+	if plantedReuse && s.p != nil {
+		return nil
+	}
+	p, err := s.newProducer()
+	if err != nil {
+		return err
+	}
+	s.p = p
+	if s.opts.AtLeastOnce {
+		return nil
+	}
+	return p.init(ctx)
 }
 
 // isSelf reports whether o is this process at work on this task.
@@ -181,11 +235,18 @@ func (s *Sink) isSelf(o Owner) bool {
 // mayFence allows fencing unless this instance has been fenced too often while
 // the group said that the task is its own: then someone outside the group uses
 // the same transactional id.
-func (s *Sink) mayFence() error {
+func (s *Sink) mayFence(ctx context.Context) error {
 	if !s.fenced {
 		return nil
 	}
 	s.fenced = false
+	// A process that was stopped hears with its next heartbeat that the group
+	// has given its task away: until then it would only fence its successor.
+	select {
+	case <-time.After(2 * heartbeat):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	now := time.Now()
 	s.fences = slices.DeleteFunc(s.fences, func(t time.Time) bool { return now.Sub(t) > fenceWindow })
 	if len(s.fences) >= maxFences {
@@ -238,19 +299,13 @@ func (s *Sink) adoptStore(st *stored) error {
 	s.state.txn, s.state.count, s.state.epoch = c.Txn, c.Count, c.Epoch+1
 	s.state.torn = c.Torn
 	s.state.pruned, s.state.tableSlot = st.table.Pruned, st.slot
-	s.state.partitions = st.table.Partitions
-	if s.state.partitions == nil {
-		s.state.partitions = Partitions{}
-	}
-	for name, parts := range c.Partitions {
-		if s.state.partitions[name] == nil {
-			s.state.partitions[name] = map[int32]Partition{}
-		}
-		for id, p := range parts {
-			s.state.partitions[name][id] = p
-		}
-	}
+	s.state.partitions = st.partitions()
 	for kind, fact := range st.facts {
+		if s.state.changed[kind] && s.opts.CheckFact != nil {
+			if err := s.opts.CheckFact(kind, fact, s.state.facts[kind]); err != nil {
+				return err
+			}
+		}
 		if !s.state.changed[kind] {
 			s.state.facts[kind] = fact
 		} else if string(s.state.facts[kind]) == string(fact) {
@@ -262,9 +317,8 @@ func (s *Sink) adoptStore(st *stored) error {
 		if err := json.Unmarshal(fact, &counts); err != nil {
 			return fmt.Errorf("read partition counts: %w", err)
 		}
-		for name, n := range counts.Topics {
-			s.state.counts[name] = n
-		}
+		maps.Copy(s.state.counts, counts.Topics)
+		maps.Copy(s.state.ids, counts.IDs)
 	}
 	return s.pinAll()
 }
@@ -273,7 +327,7 @@ func (s *Sink) adoptStore(st *stored) error {
 // gives their parts the state of the checkpoint.
 func (s *Sink) pinAll() error {
 	for name, t := range *s.topics.Load() {
-		if err := s.checkCount(name, int32(len(t.parts))); err != nil {
+		if err := s.checkPinned(name, int32(len(t.parts)), t.uuid); err != nil {
 			return err
 		}
 		for i := range t.parts {
@@ -297,8 +351,12 @@ func (s *Sink) pin() {
 			s.state.counts[name] = n
 			changed = true
 		}
+		if t.uuid != "" && s.state.ids[name] != t.uuid {
+			s.state.ids[name] = t.uuid
+			changed = true
+		}
 	}
 	if changed {
-		s.setFact(kindPartitions, encode(Counts{V: formatVersion, Topics: s.state.counts}))
+		s.setFact(kindPartitions, encode(Counts{V: formatVersion, Topics: s.state.counts, IDs: s.state.ids}))
 	}
 }

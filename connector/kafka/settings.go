@@ -1,6 +1,8 @@
 package kafka
 
 import (
+	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -11,9 +13,9 @@ import (
 // ReadOptions takes this package's keys from s: the cluster, the millrace.*
 // keys of checkpoints, status and delivery, topic.creation.*, and the client
 // properties of the Java clients under their own names, under "producer." and
-// under "producer.override.", the later ones winning. Security keys are left
-// to the caller, who fills Options.Security. Values that cannot be are reported
-// through s.Problem.
+// under "producer.override.", the later ones winning; those that no producer has
+// are left, to be reported as unknown. Security keys are left to the caller, who
+// fills Options.Security. Values that cannot be are reported through s.Problem.
 func ReadOptions(s pipeline.Settings) Options {
 	o := Options{
 		Connector: pipeline.String(s, "name", ""),
@@ -23,10 +25,20 @@ func ReadOptions(s pipeline.Settings) Options {
 	if o.Bootstrap == "" {
 		s.Problem("bootstrap.servers", "is missing: host:port of one or more Kafka brokers")
 	}
+	for server := range strings.SplitSeq(o.Bootstrap, ",") {
+		host, port, err := net.SplitHostPort(server[strings.LastIndex(server, "/")+1:]) // a protocol:// may stand before it
+		if n, e := strconv.ParseUint(port, 10, 16); o.Bootstrap != "" && (err != nil || e != nil || n == 0 || host == "") {
+			s.Problem("bootstrap.servers", "want host:port, have "+strconv.Quote(server))
+		}
+	}
 	validName(s, "name", o.Connector)
 	validName(s, "millrace.instance", o.Instance)
 
 	o.AtLeastOnce = pipeline.OneOf(s, "millrace.delivery", "exactly-once", "at-least-once") == "at-least-once"
+	o.Paranoid = pipeline.OneOf(s, "millrace.commit", "adaptive", "paranoid") == "paranoid"
+	if o.Paranoid && o.AtLeastOnce {
+		s.Problem("millrace.commit", "paranoid is a way to commit transactions, of which millrace.delivery=at-least-once has none")
+	}
 	o.TransactionTimeout = millis(s, "millrace.transaction.timeout.ms", bounds{DefaultTransactionTimeout, 5 * time.Second, 15 * time.Minute})
 	o.SessionTimeout = millis(s, "millrace.session.timeout.ms", bounds{DefaultSessionTimeout, time.Second, 5 * time.Minute})
 	o.StartTimeout = millis(s, "millrace.start.timeout.ms", bounds{DefaultStartTimeout, time.Second, 24 * time.Hour})
@@ -80,11 +92,7 @@ func history(s pipeline.Settings) time.Duration {
 // validName checks what becomes part of topic, group and transactional ids:
 // Kafka's rule for topic names.
 func validName(s pipeline.Settings, key, name string) {
-	if name == "" {
-		s.Problem(key, "is missing")
-		return
-	}
-	if !validTopic(name) {
+	if name != "" && !validTopic(name) { // whether a connector has a name is asked elsewhere
 		s.Problem(key, "becomes part of a topic's name: want at most 200 of a-z A-Z 0-9 . _ -, have "+strconv.Quote(name))
 	}
 }
@@ -107,6 +115,9 @@ func readClients(s pipeline.Settings, o *Options) {
 	o.Client, o.Producer = map[string]string{}, map[string]string{}
 	for key := range commonKeys {
 		take(s, o.Client, key, "", []map[string]javaKey{commonKeys})
+	}
+	for key := range producerKeys {
+		s.Lookup("producer." + key) // a name to be near to
 	}
 	tables := []map[string]javaKey{commonKeys, producerKeys}
 	for _, key := range s.Keys("producer.") {
@@ -139,15 +150,14 @@ func take(s pipeline.Settings, out map[string]string, key, prefix string, tables
 	if isSecurityKey(name) {
 		return
 	}
+	if !slices.ContainsFunc(tables, func(t map[string]javaKey) bool { _, known := t[name]; return known }) {
+		return
+	}
 	value, set := s.Lookup(key)
 	if !set || value == "" {
 		return
 	}
-	known, err := translateKey(out, tables, name, value)
-	switch {
-	case !known:
-		s.Problem(key, "is no property of a Kafka producer")
-	case err != nil:
+	if err := translateKey(out, tables, name, value); err != nil {
 		s.Problem(key, err.Error())
 	}
 }

@@ -10,6 +10,16 @@ import (
 	ck "github.com/confluentinc/confluent-kafka-go/v2/kafka"
 )
 
+// TestUnknownProducerSettingsAreLeft: who reports unknown names has the near
+// ones.
+func TestUnknownProducerSettingsAreLeft(t *testing.T) {
+	s := newSettings("name=orders", "bootstrap.servers=a:1", "producer.lingerms=5")
+	ReadOptions(s)
+	if s.known["producer.lingerms"] || !s.known["producer.linger.ms"] || len(s.problems) > 0 {
+		t.Errorf("taken %v, problems %v", s.known["producer.lingerms"], s.problems)
+	}
+}
+
 // testSettings is a configuration in memory.
 type testSettings struct {
 	values   map[string]string
@@ -83,6 +93,8 @@ func TestReadOptions(t *testing.T) {
 func TestReadOptionsProblems(t *testing.T) {
 	for _, tc := range []struct{ set, want string }{
 		{"bootstrap.servers=", "missing"},
+		{"bootstrap.servers=PLAINTEXT://a:1,b", `want host:port, have "b"`},
+		{"bootstrap.servers=a:http", "want host:port"},
 		{"name=or/ders", "topic's name"},
 		{"millrace.instance=a b", "topic's name"},
 		{"producer.acks=1", "must be all"},
@@ -91,7 +103,6 @@ func TestReadOptionsProblems(t *testing.T) {
 		{"producer.override.transaction.timeout.ms=1", "millrace.transaction.timeout.ms"},
 		{"producer.partitioner.class=x", "murmur2"},
 		{"producer.max.in.flight.requests.per.connection=6", "must be 1"},
-		{"producer.lingerms=5", "no property"},
 		{"producer.buffer.memory=many", "bytes"},
 		{"millrace.transaction.timeout.ms=1", "whole number"},
 		{"millrace.checkpoint.history=long", "days"},
@@ -149,7 +160,7 @@ func TestEveryTranslationIsTaken(t *testing.T) {
 				value = "10000"
 			}
 			out := map[string]string{"reconnect.backoff.max.ms": "10000", "retry.backoff.max.ms": "10000"}
-			if _, err := translateKey(out, []map[string]javaKey{table}, name, value); err != nil {
+			if err := translateKey(out, []map[string]javaKey{table}, name, value); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
 			conf := Options{Connector: "orders", Bootstrap: "127.0.0.1:1", Producer: out}.withDefaults().producerConfig("id", 1000000)
@@ -204,7 +215,7 @@ func TestJudgeBroker(t *testing.T) {
 		{"3.9", full(verification+"=true", "inter.broker.protocol.version=3.9-IV0"), "", 0},
 		{"something else", map[string]string{"broker.id": "1"}, "partition-verification", 0},
 	} {
-		err := judgeBroker("1", tc.config)
+		err := Options{}.judgeBroker("1", tc.config)
 		if tc.rule == "" {
 			if err != nil {
 				t.Errorf("%s: %v", tc.name, err)

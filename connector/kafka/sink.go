@@ -27,8 +27,14 @@ type Sink struct {
 	// asking is held while the admin client is used without the gate.
 	asking sync.RWMutex
 	owner  *owner
+	// tenure is closed when the ownership ends under which the task was
+	// recovered. Owning it again is a new tenure: someone else may have had
+	// the task in between.
+	tenure <-chan struct{}
 	p      *producer
-	mon    *monitor
+	spare  *spare
+	// discarded is closed when the last spare that was given up has ended.
+	discarded chan struct{}
 	// old are producers that were replaced and are still closing.
 	old sync.WaitGroup
 
@@ -40,6 +46,14 @@ type Sink struct {
 		unproven bool
 		end      int64
 	}
+	// last is the checkpoint that was recovered, nil when there was none;
+	// moving is what the next one says of the person who writes it.
+	last   *Checkpoint
+	moving *Move
+	// byHand says that a person moves the checkpoint and knows what was lost.
+	byHand bool
+	// committedTxn is the last transaction that is known to be committed.
+	committedTxn uint64
 	// fenced says that the last delivery ended with a newer epoch about,
 	// fences when such ones were answered by fencing again.
 	fenced bool
@@ -61,10 +75,13 @@ var _ pipeline.Sink = (*Sink)(nil)
 // was written since. After any error it is read anew.
 type state struct {
 	txn, epoch, count uint64
+	// next is where the next transaction begins in the checkpoint partition.
+	next int64
 	// partitions are those of the checkpoint. For topics in the topic table,
 	// their parts say what holds now.
 	partitions Partitions
 	counts     map[string]int32
+	ids        map[string]string
 	facts      map[string]json.RawMessage
 	changed    map[string]bool
 	// tableTxn, tableSlot and tableAt are the newest table's; listed are the
@@ -75,6 +92,8 @@ type state struct {
 	listed    []*part
 	// minute is the last one in the history, pruned the first that may exist.
 	minute, pruned string
+	// hour is the one of the last record of history that lists all partitions.
+	hour string
 	// torn is what was committed early and must come again; until the count
 	// reaches again, parts may hold records not to be written twice.
 	torn  *Prime
@@ -105,7 +124,7 @@ func New(o Options) *Sink {
 func (s *Sink) reset() {
 	pending := s.state.changed
 	facts := s.state.facts
-	s.state = state{partitions: Partitions{}, counts: map[string]int32{}, facts: map[string]json.RawMessage{}, changed: map[string]bool{}}
+	s.state = state{partitions: Partitions{}, counts: map[string]int32{}, ids: map[string]string{}, facts: map[string]json.RawMessage{}, changed: map[string]bool{}}
 	for kind := range pending {
 		if kind != kindPartitions {
 			s.state.facts[kind], s.state.changed[kind] = facts[kind], true
@@ -119,7 +138,7 @@ func (s *Sink) reset() {
 // differs from what is stored. value is a JSON object; a member "v" is added.
 // kind must be none that this package uses itself.
 func (s *Sink) SetFact(ctx context.Context, kind string, value map[string]any) error {
-	if slices.Contains([]string{kindOpen, kindCommit, kindTable, kindHistory, kindPartitions, ""}, kind) {
+	if slices.Contains([]string{kindOpen, kindCommit, kindTable, kindHistory, kindPartitions, kindMoves, ""}, kind) {
 		return fmt.Errorf("set fact: kind %q is taken", kind)
 	}
 	full := map[string]any{"v": formatVersion}
@@ -190,11 +209,15 @@ var (
 // drop gives the producer up, and with it whatever transaction is open. The
 // producer is freed beside what comes next.
 func (s *Sink) drop() {
+	if plantedReuse && s.abortAndKeep() {
+		return
+	}
 	if s.p != nil {
 		s.p.abandon()
 		s.old.Go(s.p.close)
 		s.p = nil
 	}
+	s.discard()
 	s.tx.open = false
 }
 
@@ -217,10 +240,10 @@ func (s *Sink) Close() error {
 		return nil
 	}
 	s.closed = true
-	open := s.tx.open
+	open := s.openID()
 	s.drop()
-	if open && s.owner != nil && s.owner.holds() {
-		s.release()
+	if open != "" && s.owner != nil && s.owner.holds() {
+		s.release(context.Background(), open)
 	}
 	if s.owner != nil {
 		s.owner.handOver(s.anyTopic())
@@ -246,15 +269,20 @@ func (s *Sink) anyTopic() string {
 // releaseTimeout bounds how long an abandoned transaction is cared for.
 const releaseTimeout = 10 * time.Second
 
+// openID returns the transactional id whose transaction is open, or "".
+func (s *Sink) openID() string {
+	if s.p == nil || !s.tx.open || s.opts.AtLeastOnce {
+		return ""
+	}
+	return s.p.id
+}
+
 // release makes the coordinator abort the transaction of a producer that was
 // given up, without waiting for its timeout or for the next owner.
-func (s *Sink) release() {
-	if s.opts.AtLeastOnce {
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
+func (s *Sink) release(ctx context.Context, id string) {
+	ctx, cancel := context.WithTimeout(ctx, releaseTimeout)
 	defer cancel()
-	p, err := s.newProducer()
+	p, err := s.producerOf(id)()
 	if err == nil {
 		err = p.init(ctx)
 		p.close()
@@ -264,28 +292,40 @@ func (s *Sink) release() {
 	}
 }
 
-// newProducer starts the task's producer.
-func (s *Sink) newProducer() (*producer, error) {
+// newProducer starts the task's producer, under its first transactional id.
+func (s *Sink) newProducer() (*producer, error) { return s.producerOf(s.opts.TransactionalID())() }
+
+// producerOf returns what starts a producer with a transactional id. It may run
+// beside everything else.
+func (s *Sink) producerOf(id string) func() (*producer, error) {
 	limit, partitions := s.opts.MaxRequest, 0
 	for _, t := range *s.topics.Load() {
 		limit = min(limit, t.limit)
 		partitions += len(t.parts)
 	}
-	id := s.opts.TransactionalID()
 	if s.opts.AtLeastOnce {
 		id = ""
 	}
 	conf := s.opts.producerConfig(id, limit)
-	if id != "" && partitions <= maxStatsPartitions {
+	if id != "" && !s.opts.Paranoid && partitions <= maxStatsPartitions {
 		conf["statistics.interval.ms"] = int(statsInterval.Milliseconds())
 	}
-	s.mon = newMonitor(s.opts.Log, "producer")
-	p, err := newProducer(conf, s.mon, s.acknowledged)
-	if err != nil {
-		return nil, s.opts.badConfig(err)
+	opts := s.opts
+	return func() (*producer, error) {
+		own := &place{}
+		p, err := newProducer(conf, newMonitor(opts.Log, "producer"), func(topic string, partition int32, offset int64) {
+			if topic == opts.CheckpointTopic {
+				own.acknowledged(offset)
+				return
+			}
+			s.acknowledged(topic, partition, offset)
+		})
+		if err != nil {
+			return nil, opts.badConfig(err)
+		}
+		p.id, p.batchLimit, p.place = id, limit, own
+		return p, nil
 	}
-	p.batchLimit = limit
-	return p, nil
 }
 
 // acknowledged notes the offset of one of our records; it runs on the events

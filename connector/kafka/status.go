@@ -50,6 +50,8 @@ type StatusRecord struct {
 	Count uint64 `json:"count"`
 	Txn   uint64 `json:"txn"`
 	Epoch uint64 `json:"epoch"`
+	// CheckpointUS is when that checkpoint was written.
+	CheckpointUS int64 `json:"checkpoint_us,omitempty"`
 	// Events, Transactions, Commits, Recoveries count since the start of the
 	// process.
 	Events       uint64 `json:"events"`
@@ -246,23 +248,26 @@ func (w *StatusWriter) write(ctx context.Context, p *producer) {
 		if old, ok := w.topics[name]; ok && old == n {
 			continue
 		}
-		w.topics[name] = n
-		w.put(ctx, p, statusKey(w.opts.Connector, name), encode(TopicRecord{
+		if w.put(ctx, p, statusKey(w.opts.Connector, name), encode(TopicRecord{
 			V: formatVersion, Connector: w.opts.Connector, Instance: w.opts.Instance, Topic: name, Events: n,
 			Epoch: snap.Metrics.Epoch, Owner: w.owner(), TimeUS: now.UnixMicro(),
-		}))
+		})) {
+			w.topics[name] = n
+		}
 	}
 }
 
-// put drops what does not fit into the queue: the next record says more.
-func (w *StatusWriter) put(ctx context.Context, p *producer, key, value []byte) {
+// put drops what does not fit into the queue: the next record says more. It
+// reports whether the record was handed over.
+func (w *StatusWriter) put(ctx context.Context, p *producer, key, value []byte) bool {
 	if ctx.Err() != nil || p.sent-p.done.Load() > 1000 {
-		return
+		return false
 	}
 	err := p.send(ctx, &ck.Message{TopicPartition: ck.TopicPartition{Topic: &w.opts.StatusTopic, Partition: 0}, Key: key, Value: value}, nil)
 	if err != nil && !errors.Is(err, context.Canceled) {
 		w.opts.Log.Debug("status not written", "err", err)
 	}
+	return err == nil
 }
 
 func (w *StatusWriter) owner() Owner {
@@ -274,7 +279,7 @@ func (w *StatusWriter) record(snap *StatusSnapshot, now time.Time) StatusRecord 
 		V: formatVersion, Connector: w.opts.Connector, Instance: w.opts.Instance,
 		State: string(snap.State), Since: toMicros(snap.Since),
 		LagMS: snap.Lag.Milliseconds(),
-		Count: snap.Metrics.Events, Txn: snap.Metrics.Txn, Epoch: snap.Metrics.Epoch,
+		Count: snap.Metrics.Events, Txn: snap.Metrics.Txn, Epoch: snap.Metrics.Epoch, CheckpointUS: toMicros(snap.Metrics.Written),
 		Events: snap.Records, Transactions: snap.Transactions, Commits: snap.Commits, Recoveries: snap.Recoveries,
 		Owner: w.owner(), TimeUS: now.UnixMicro(), IntervalMS: w.interval.Milliseconds(),
 	}
@@ -287,6 +292,7 @@ func (w *StatusWriter) record(snap *StatusSnapshot, now time.Time) StatusRecord 
 		// Nothing has been recovered yet: what is known is what was known. The
 		// count is also how a lost checkpoint topic is noticed.
 		r.GTID, r.File, r.Pos, r.Count, r.Txn, r.Epoch = b.GTID, b.File, b.Pos, b.Count, b.Txn, b.Epoch
+		r.CheckpointUS = b.CheckpointUS
 	}
 	if r.XAPending = len(pos.XA); r.XAPending > 0 {
 		r.XAOldestUS = pos.XA[0].PreparedUS

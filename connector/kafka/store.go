@@ -5,7 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
+	"maps"
+	"slices"
 	"time"
 
 	"millrace/connector/pipeline"
@@ -23,10 +24,13 @@ type stored struct {
 	facts  map[string]json.RawMessage
 	// low and high bound the partition when it was read.
 	low, high int64
+	// read counts the records that were read to find all this.
+	read int64
 }
 
 // firstWindow is how many offsets are read back from the end at first. Each
-// further try doubles it, so that no more than twice what is needed is read.
+// further step back is twice as long as all before it, so that no more than
+// twice what is needed is read.
 const firstWindow = 4096
 
 // readStore reads the checkpoint topic back from its end until every key has
@@ -52,28 +56,53 @@ func (o Options) readStore(ctx context.Context, a *admin, end edge) (*stored, er
 		return nil, err
 	}
 	defer r.close()
+	to := st.high
 	for window := int64(firstWindow); ; window *= 2 {
-		from := max(st.low, st.high-window)
-		*st = stored{low: st.low, high: st.high}
-		err := o.readWindow(ctx, r, span{at, from, st.high}, st)
+		s := span{at, max(st.low, st.high-window), to}
+		newest, err := o.readWindow(ctx, r, s, st)
 		if err != nil {
 			return nil, o.heldUp(ctx, a, at, err)
 		}
-		if from == st.low || st.complete() {
+		for _, c := range newest {
+			if err := st.put(o, c); err != nil {
+				return nil, err
+			}
+		}
+		if s.from == st.low || st.complete() {
 			return st, st.check(o)
 		}
+		to = s.from
 	}
 }
 
-// holdPatience is how much longer than a transaction may last the reading of
-// the checkpoint topic may take.
-const holdPatience = 10 * time.Second
-
-func (o Options) readWindow(ctx context.Context, r *reader, s span, st *stored) error {
+// readWindow returns the newest record of each key in a window. Only those are
+// worth parsing: a window may hold tens of thousands.
+func (o Options) readWindow(ctx context.Context, r *reader, s span, st *stored) (map[string]Consumed, error) {
 	ctx, cancel := context.WithTimeout(ctx, o.TransactionTimeout+holdPatience)
 	defer cancel()
-	return r.read(ctx, []span{s}, func(c Consumed) error { return st.take(o, c) })
+	newest := map[string]Consumed{}
+	err := r.read(ctx, []span{s}, func(c Consumed) error {
+		st.read++
+		if _, known := newest[string(c.Key)]; !known {
+			k, ok := parseKey(c.Key)
+			if !ok || k.Connector != o.Connector || k.Task != taskNumber {
+				return o.foreign(c)
+			}
+			if k.Kind == kindHistory {
+				return nil
+			}
+		}
+		if c.Value != nil {
+			newest[string(c.Key)] = c
+		}
+		return nil
+	})
+	return newest, err
 }
+
+// holdPatience is how much longer than a transaction may last the reading of a
+// window of the checkpoint topic may take.
+const holdPatience = 10 * time.Second
 
 // heldUp refuses a checkpoint topic in which someone else's transaction stays
 // open: our own was ended by the fencing.
@@ -119,6 +148,21 @@ func (st *stored) choose() bool {
 	return st.table != nil
 }
 
+// partitions returns what was written to each partition: the table, and over
+// it what the commit lists.
+func (st *stored) partitions() Partitions {
+	all := Partitions{}
+	for _, from := range []Partitions{st.table.Partitions, st.commit.Partitions} {
+		for name, parts := range from {
+			if all[name] == nil {
+				all[name] = make(map[int32]Partition, len(parts))
+			}
+			maps.Copy(all[name], parts)
+		}
+	}
+	return all
+}
+
 // check refuses what cannot be continued from.
 func (st *stored) check(o Options) error {
 	switch {
@@ -132,120 +176,63 @@ func (st *stored) check(o Options) error {
 
 func (o Options) damaged(how string) error {
 	return with(refusal(pipeline.ExitRefused, "checkpoint-damaged", "the checkpoint topic has lost records: "+how), o.CheckpointTopic,
-		"restore the topic from a replica or backup; to give the checkpoint up, delete the topic and set millrace.start", nil)
+		"restore the topic from a replica or backup; to give the checkpoint up, delete the topic and write a new one with millrace checkpoint set", nil)
 }
 
-// take adds one record.
-func (st *stored) take(o Options, c Consumed) error {
-	k, ok := parseKey(c.Key)
-	if !ok || k.Connector != o.Connector || k.Task != taskNumber {
-		return with(refusal(pipeline.ExitRefused, "checkpoint-foreign", fmt.Sprintf("the checkpoint topic holds a record that is not this connector's, key %.80q at offset %d", c.Key, c.Offset)), o.CheckpointTopic,
-			"choose a millrace.checkpoint.topic that nothing else writes to", nil)
-	}
-	if c.Value == nil || k.Kind == kindHistory {
-		return nil
-	}
-	err := st.put(k, c.Value)
+// foreign is the refusal of a record that this program did not write.
+func (o Options) foreign(c Consumed) error {
+	return with(refusal(pipeline.ExitRefused, "checkpoint-foreign", fmt.Sprintf("the checkpoint topic holds a record that is not this connector's, key %.80q at offset %d", c.Key, c.Offset)), o.CheckpointTopic,
+		"choose a millrace.checkpoint.topic that nothing else writes to", nil)
+}
+
+// unreadable is the refusal of one of our records that cannot be read.
+func (o Options) unreadable(c Consumed, err error) error {
 	var newer *newerFormatError
 	if errors.As(err, &newer) {
 		return with(refusal(pipeline.ExitRefused, "checkpoint-version", newer.Error()), o.CheckpointTopic, "run the version of millrace that wrote it, or a newer one", nil)
 	}
+	return with(refusal(pipeline.ExitRefused, "checkpoint-damaged", fmt.Sprintf("the record at offset %d cannot be read", c.Offset)), o.CheckpointTopic, "restore the topic from a replica or backup; to give the checkpoint up, delete the topic and set millrace.start", err)
+}
+
+// put takes the newest record of a key in a window, unless a window nearer to
+// the end had one.
+func (st *stored) put(o Options, c Consumed) error {
+	k, _ := parseKey(c.Key)
+	var err error
+	switch {
+	case k.Kind == kindCommit && st.commit == nil:
+		st.commit = new(Checkpoint)
+		err = parseValue(c.Value, st.commit)
+	case k.Kind == kindTable && st.tables[k.Slot&1] == nil:
+		st.tables[k.Slot&1] = new(Table)
+		err = parseValue(c.Value, st.tables[k.Slot&1])
+	case k.Kind == kindOpen && st.prime == nil:
+		st.prime = new(Prime)
+		err = parseValue(c.Value, st.prime)
+	case isFact(k.Kind) && st.facts[k.Kind] == nil:
+		if st.facts == nil {
+			st.facts = map[string]json.RawMessage{}
+		}
+		var fact json.RawMessage
+		err = parseValue(c.Value, &fact)
+		st.facts[k.Kind] = fact
+	}
 	if err != nil {
-		return with(refusal(pipeline.ExitRefused, "checkpoint-damaged", fmt.Sprintf("the record at offset %d cannot be read", c.Offset)), o.CheckpointTopic, "restore the topic from a replica or backup", err)
+		return o.unreadable(c, err)
 	}
 	return nil
 }
 
-func (st *stored) put(k recordKey, value []byte) error {
-	switch k.Kind {
-	case kindCommit:
-		st.commit = new(Checkpoint)
-		return parseValue(value, st.commit)
-	case kindTable:
-		t := new(Table)
-		st.tables[k.Slot&1] = t
-		return parseValue(value, t)
-	case kindOpen:
-		st.prime = new(Prime)
-		return parseValue(value, st.prime)
-	}
-	var fact json.RawMessage
-	if err := parseValue(value, &fact); err != nil {
-		return err
-	}
-	if st.facts == nil {
-		st.facts = map[string]json.RawMessage{}
-	}
-	st.facts[k.Kind] = fact
-	return nil
+func isFact(kind string) bool {
+	return !slices.Contains([]string{kindCommit, kindTable, kindOpen, kindHistory}, kind)
 }
 
 // ReadCheckpoint returns the task's last checkpoint without owning or fencing
 // anything, or nil when there is none. For `millrace lag` and its like.
 func ReadCheckpoint(ctx context.Context, o Options) (*Checkpoint, error) {
-	o = o.withDefaults()
-	a, err := newAdmin(o)
+	i, err := Inspect(ctx, o)
 	if err != nil {
 		return nil, err
 	}
-	defer a.close()
-	if _, err := a.connect(ctx, o.StartTimeout); err != nil {
-		return nil, err
-	}
-	found, err := a.describe(ctx, []string{o.CheckpointTopic})
-	if err != nil {
-		return nil, err
-	}
-	if _, ok := found[o.CheckpointTopic]; !ok {
-		return nil, nil
-	}
-	st, err := o.readStore(ctx, a, stableOffset)
-	if err != nil {
-		return nil, err
-	}
-	return st.commit, nil
-}
-
-// ranBefore looks for a trace of an earlier life of the task when there is no
-// checkpoint. It returns in words what it found, or nothing. Two traces outlive
-// lost checkpoints: a log that no longer begins at 0, and the task's record in
-// the status topic, which is never deleted by age.
-func (s *Sink) ranBefore(ctx context.Context, st *stored) (string, error) {
-	if st.low > 0 {
-		return fmt.Sprintf("the first %d records of the checkpoint topic were deleted", st.low), nil
-	}
-	last, err := s.opts.lastStatus(ctx, s.admin)
-	if err != nil || last == nil || last.Count == 0 {
-		return "", err
-	}
-	return fmt.Sprintf("%s says that %d events were published", s.opts.StatusTopic, last.Count), nil
-}
-
-// lost refuses to start from nothing when the task has already published.
-func (s *Sink) lost(ctx context.Context, st *stored) error {
-	if s.opts.StartGiven {
-		return nil
-	}
-	var holding []string
-	for name, t := range *s.topics.Load() {
-		for i := range t.parts {
-			if t.parts[i].base > 0 {
-				holding = append(holding, name)
-				break
-			}
-		}
-	}
-	if len(holding) == 0 && st.low == 0 {
-		return nil
-	}
-	trace, err := s.ranBefore(ctx, st)
-	if err != nil {
-		return err
-	}
-	if trace == "" {
-		s.opts.Log.Warn("no checkpoint, and topics already hold records: taken for those of another producer", "topics", strings.Join(holding, ", "))
-		return nil
-	}
-	return with(refusal(pipeline.ExitRefused, "checkpoint-lost", "there is no checkpoint, but this connector has published before: "+trace), s.opts.CheckpointTopic,
-		"restore the checkpoint topic, or set millrace.start (earliest, now, gtid:… or file:pos) to begin there knowingly", nil)
+	return i.Checkpoint, nil
 }

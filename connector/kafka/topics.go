@@ -15,6 +15,8 @@ import (
 // A topic is an event topic that the task writes to.
 type topic struct {
 	name string
+	// uuid is the topic's id, or empty.
+	uuid string
 	// limit is max.message.bytes: what the broker takes at most.
 	limit int
 	// compacted says that records may vanish when newer ones have their key.
@@ -136,7 +138,7 @@ func (s *Sink) adopt(ctx context.Context, names []string, found map[string]topic
 		if !ok || info.partitions == 0 {
 			return fmt.Errorf("topic %s vanished while it was checked", name)
 		}
-		if err := s.checkCount(name, info.partitions); err != nil {
+		if err := s.checkPinned(name, info.partitions, info.id); err != nil {
 			return err
 		}
 		for p := range info.partitions {
@@ -159,11 +161,11 @@ func (s *Sink) adopt(ctx context.Context, names []string, found map[string]topic
 }
 
 func (s *Sink) newTopic(name string, info topicInfo, ends map[tp]int64) *topic {
-	t := &topic{name: name, limit: s.opts.MaxRequest, parts: make([]part, info.partitions)}
+	t := &topic{name: name, uuid: info.id, limit: s.opts.MaxRequest, parts: make([]part, info.partitions)}
 	if n, err := strconv.Atoi(info.config["max.message.bytes"]); err == nil && n > 0 {
 		t.limit = n
 	}
-	t.compacted = strings.Contains(info.config["cleanup.policy"], "compact")
+	t.compacted = info.compacts()
 	if t.compacted {
 		s.opts.Log.Warn("events of a compacted topic vanish when newer ones have their key", "topic", name)
 	}
@@ -182,9 +184,13 @@ func (s *Sink) newTopic(name string, info topicInfo, ends map[tp]int64) *topic {
 	return t
 }
 
-// checkCount compares a topic's partition count with the one that keys were
-// placed by.
-func (s *Sink) checkCount(name string, have int32) error {
+// checkPinned compares a topic with what the checkpoint knows of it: it must
+// be the same one, with the partition count that keys were placed by.
+func (s *Sink) checkPinned(name string, have int32, id string) error {
+	if known := s.state.ids[name]; known != "" && id != "" && known != id {
+		return with(refusal(pipeline.ExitRefused, "topic-recreated", fmt.Sprintf("the topic was deleted and made again: its id is %s, it was %s; the events that the checkpoint counts went with it", id, known)), name,
+			fixRebase, nil)
+	}
 	was, pinned := s.state.counts[name]
 	if !pinned || was == have {
 		return nil
@@ -197,6 +203,9 @@ func (s *Sink) checkCount(name string, have int32) error {
 		fmt.Sprintf("the topic has %d partitions, keys were placed by %d: events of one key would be in two partitions, out of order", have, was)), name,
 		fmt.Sprintf("either recreate the topic with %d partitions, or let consumers finish what is there and start once with millrace.partitions.changed=accept", was), nil)
 }
+
+// fixRebase resolves what only giving up the counts of partitions can.
+const fixRebase = "publish again what is missing: millrace checkpoint rewind --to <time before the loss> --rebase; or go on without it: millrace checkpoint set --rebase"
 
 // missing is the refusal of topics that do not exist and may not be created.
 func (s *Sink) missing(names []string) error {

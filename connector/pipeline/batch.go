@@ -68,5 +68,14 @@ func (b *Batch) Add(r Record) {
 	b.size += len(r.Key) + len(r.Value)
 }
 
+// cut takes the records from number n on away again.
+func (b *Batch) cut(n int) {
+	for i := n; i < len(b.Records); i++ {
+		b.size -= len(b.Records[i].Key) + len(b.Records[i].Value)
+	}
+	clear(b.Records[n:])
+	b.Records = b.Records[:n]
+}
+
 // Size returns the bytes of all keys and values in the batch.
 func (b *Batch) Size() int { return b.size }

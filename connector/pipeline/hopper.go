@@ -107,7 +107,9 @@ func (h *hopper) add(ctx context.Context, tr Transformer, seg *Segment) error {
 		b.Begins = seg.First || len(seg.Rows) == 0
 	}
 	if len(seg.Rows) > 0 {
+		whole := len(b.Records)
 		if err := tr.Transform(ctx, seg, b); err != nil {
+			b.cut(whole)
 			return err
 		}
 		h.lastAdd = now
@@ -176,9 +178,10 @@ func (h *hopper) seal(now, idleAt time.Time) (*Batch, time.Duration, error) {
 	b := h.batch
 	due := h.due(now, idleAt)
 	if h.err != nil {
-		// Nothing more will come. What is whole is still good; half a
-		// transaction is not.
-		if len(b.Records) == 0 || !b.Ends {
+		// Nothing more will come. What is whole is still good, were it a
+		// position alone: the checkpoint then stands right before what was
+		// refused. Half a transaction is not.
+		if b.Created.IsZero() || !b.Ends {
 			return nil, 0, h.err
 		}
 		due = 0

@@ -35,6 +35,9 @@ type Pipeline struct {
 	tr     Transformer
 	sink   Sink
 	log    *slog.Logger
+	// jitter is by which part of itself a pause between two attempts varies;
+	// simulations, which must be the same again, set it to 0.
+	jitter float64
 
 	mu     sync.Mutex
 	status Status
@@ -45,7 +48,7 @@ type Pipeline struct {
 func New(opts Options, source Source, tr Transformer, sink Sink) *Pipeline {
 	now := time.Now()
 	return &Pipeline{
-		opts: opts, source: source, tr: tr, sink: sink, log: opts.Log,
+		opts: opts, source: source, tr: tr, sink: sink, log: opts.Log, jitter: backoff.DefaultRandomizationFactor,
 		status: Status{Connector: opts.Connector, State: StateBoot, Since: now, Updated: now},
 	}
 }
@@ -109,7 +112,7 @@ func (p *Pipeline) Run(ctx context.Context) (err error) {
 			return p.unlessStopped(ctx, fmt.Errorf("prepare: %w", err))
 		}
 	}
-	pace := newPace()
+	pace := newPace(p.jitter)
 	for {
 		err := p.round(ctx, pace)
 		if ctx.Err() != nil || !errors.Is(err, ErrDoubt) {
@@ -198,8 +201,9 @@ func (p *Pipeline) delivered(b *Batch) {
 // when things went well.
 type pace struct{ b *backoff.ExponentialBackOff }
 
-func newPace() *pace {
+func newPace(jitter float64) *pace {
 	b := backoff.NewExponentialBackOff()
+	b.RandomizationFactor = jitter
 	b.InitialInterval = 100 * time.Millisecond
 	b.MaxInterval = 10 * time.Second
 	b.Reset()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"strconv"
 	"testing"
 	"testing/synctest"
@@ -301,4 +302,42 @@ func TestRefusalEndsTheRun(t *testing.T) {
 			t.Errorf("state %s", p.Status().State)
 		}
 	})
+}
+
+// failingRows is nameRows that refuses one row.
+type failingRows struct {
+	nameRows
+	tx, row int
+	err     error
+}
+
+func (f failingRows) Transform(ctx context.Context, seg *Segment, b *Batch) error {
+	for i := range seg.Rows {
+		if r := seg.Rows[i]; int(seg.Txs[r.Tx].StartPos) == f.tx && r.Ordinal == f.row {
+			before := *seg
+			before.Rows = seg.Rows[:i]
+			return errors.Join(f.nameRows.Transform(ctx, &before, b), f.err)
+		}
+	}
+	return f.nameRows.Transform(ctx, seg, b)
+}
+
+// TestRefusedRowTakesNothingAlong refuses a row in the middle of a transaction
+// that joins a batch which is whole: nothing of it may go out with the batch.
+func TestRefusedRowTakesNothingAlong(t *testing.T) {
+	for _, rows := range [][]int{{1, 1, 5}, {2, 0, 5}, {0, 0, 5}} {
+		synctest.Test(t, func(t *testing.T) {
+			bad := &Refusal{Exit: ExitBadData, Rule: "payload", What: "not JSON"}
+			src := &logSource{rows: rows}
+			sink := &memSink{}
+			p := New(Options{Connector: "c", Limits: DefaultLimits(), Log: slog.New(slog.DiscardHandler)}, src, failingRows{tx: 2, row: 3, err: bad}, sink)
+			if err := p.Run(t.Context()); !errors.Is(err, bad) {
+				t.Fatalf("ended with %v", err)
+			}
+			wantOnce(t, rows[:2], sink.committed)
+			if sink.pos == nil || !reflect.DeepEqual(*sink.pos, at(2)) {
+				t.Errorf("the checkpoint stands at %v, want right before what was refused", sink.pos)
+			}
+		})
+	}
 }

@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/sr"
+
 	"millrace/tests/services"
 )
 
@@ -33,6 +35,10 @@ type rig struct {
 	config   string
 	settings map[string]string
 	binary   string
+	// env is added to the environment of the program.
+	env []string
+	// registry leads to the schema registry.
+	registry []sr.ClientOpt
 }
 
 var nextServerID = struct {
@@ -44,7 +50,13 @@ var nextServerID = struct {
 // given number of partitions, and configuration in the envelope form.
 func newRig(t *testing.T, db *services.Database, partitions int32) *rig {
 	t.Helper()
-	r := &rig{db: db, cluster: services.Kafka(t), prefix: services.FreshPrefix(t), dir: t.TempDir(), binary: services.Binary(t)}
+	return newRigOn(t, db, services.Kafka(t), partitions)
+}
+
+// newRigOn is newRig with another cluster than the shared one.
+func newRigOn(t *testing.T, db *services.Database, cluster *services.Cluster, partitions int32) *rig {
+	t.Helper()
+	r := &rig{db: db, cluster: cluster, prefix: services.FreshPrefix(t), dir: t.TempDir(), binary: services.Binary(t)}
 	var pool interface{ Close() error }
 	r.schema, pool = services.FreshDatabase(t, db)
 	t.Cleanup(func() { _ = pool.Close() })
@@ -60,10 +72,7 @@ func newRig(t *testing.T, db *services.Database, partitions int32) *rig {
 	exec("CREATE TABLE " + r.schema + ".aggregate (id INT PRIMARY KEY, version INT NOT NULL)")
 	r.cluster.CreateTopic(t, r.topic(), partitions, nil)
 	r.schemas(t)
-	nextServerID.Lock()
-	nextServerID.id += 10
-	id := nextServerID.id
-	nextServerID.Unlock()
+	id := freshServerID()
 	class, host, port := "io.debezium.connector.mysql.MySqlConnector", r.db.Host, strconv.Itoa(r.db.Port)
 	if db.Flavor == services.FlavorMariaDB {
 		class = "io.debezium.connector.mariadb.MariaDbConnector"
@@ -81,8 +90,9 @@ func newRig(t *testing.T, db *services.Database, partitions int32) *rig {
 		"value.converter":                                     "io.confluent.connect.avro.AvroConverter",
 		"value.converter.schema.registry.url":                 services.Registry(t).URL,
 	}
+	r.registry = []sr.ClientOpt{sr.URLs(services.Registry(t).URL)}
 	r.worker = filepath.Join(r.dir, "worker.properties")
-	r.write(t, r.worker, "bootstrap.servers="+r.cluster.Bootstrap+"\nlisteners=\nmillrace.checkpoint.replication.factor=1\n")
+	r.write(t, r.worker, r.workerText())
 	r.config = filepath.Join(r.dir, "outbox.json")
 	r.save(t, nil)
 	return r
@@ -160,7 +170,7 @@ func (r *rig) start(t *testing.T, more ...string) *process {
 	t.Helper()
 	p := &process{log: &lockedBuffer{}, done: make(chan struct{})}
 	p.cmd = exec.Command(r.binary, append([]string{"run", r.worker, r.config}, more...)...)
-	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
+	p.cmd.Stdout, p.cmd.Stderr, p.cmd.Env = p.log, p.log, append(os.Environ(), r.env...)
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -15,10 +15,9 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/linkedin/goavro/v2"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/sr"
-
-	"millrace/tests/services"
 )
 
 // workload writes outbox rows and knows what it has committed.
@@ -141,29 +140,37 @@ func readVersions(ctx context.Context, tx *sql.Tx, list string) (map[int]int, er
 }
 
 // verify reads the topic with read_committed until every event has come, and
-// to its end: each id once, versions of an aggregate rising, one partition per
-// key, and every value decoded with the schema of its id and equal to the row.
+// to its end: each id once, the versions of an aggregate 1, 2, 3 …, one partition
+// per key, and every value decoded with the schema of its id, by goavro and by
+// fastavro, and equal to the row.
 func (w *workload) verify(ctx context.Context, t *testing.T) {
 	t.Helper()
 	client := w.cluster.Client(t, kgo.ConsumeTopics(w.topic()), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()))
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords())
 	defer client.Close()
-	registry, err := sr.NewClient(sr.URLs(services.Registry(t).URL))
+	registry, err := sr.NewClient(w.registry...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &check{registry: registry, codecs: map[uint32]*goavro.Codec{}, seen: map[string]bool{}, versions: map[int]int{}, partitions: map[string]int32{}}
+	c := &check{registry: registry, foreign: newForeign(ctx, t), codecs: map[uint32]*goavro.Codec{}, seen: map[string]bool{}, versions: map[int]int{}, partitions: map[string]int32{}, next: map[int32]int64{}}
 	want := len(w.rows)
-	for len(c.seen) < want {
+	for len(c.seen) < want || !c.atEnd(ctx, t, client, w.topic()) {
 		fetches := client.PollFetches(ctx)
 		if ctx.Err() != nil {
 			t.Fatalf("%d of %d events came", len(c.seen), want)
 		}
 		for _, r := range fetches.Records() {
+			c.next[r.Partition] = r.Offset + 1
+			if r.Attrs.IsControl() {
+				continue
+			}
 			if err := c.record(ctx, r, w.rows); err != nil {
 				t.Fatalf("%s[%d]@%d: %v", r.Topic, r.Partition, r.Offset, err)
 			}
 		}
+	}
+	if err := c.foreign.finish(); err != nil {
+		t.Fatal(err)
 	}
 	t.Logf("%d events, each once, in order, over %d keys", len(c.seen), len(c.partitions))
 }
@@ -171,10 +178,27 @@ func (w *workload) verify(ctx context.Context, t *testing.T) {
 // check is what has been read.
 type check struct {
 	registry   *sr.Client
+	foreign    *foreign
 	codecs     map[uint32]*goavro.Codec
 	seen       map[string]bool
 	versions   map[int]int
 	partitions map[string]int32
+	// next is the offset that follows the last one read, per partition; markers
+	// of transactions count.
+	next map[int32]int64
+}
+
+// atEnd reports whether everything committed so far has been read: whatever
+// came twice would stand before that end.
+func (c *check) atEnd(ctx context.Context, t *testing.T, client *kgo.Client, topic string) bool {
+	t.Helper()
+	ends, err := kadm.NewClient(client).ListCommittedOffsets(ctx, topic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := true
+	ends.Each(func(o kadm.ListedOffset) { at = at && c.next[o.Partition] >= o.Offset })
+	return at
 }
 
 func (c *check) record(ctx context.Context, r *kgo.Record, rows map[string]row) error {
@@ -192,6 +216,7 @@ func (c *check) record(ctx context.Context, r *kgo.Record, rows map[string]row) 
 			return err
 		}
 		c.codecs[schema] = codec
+		c.foreign.schema(schema, text.Schema)
 	}
 	native, rest, err := codec.NativeFromBinary(r.Value[5:])
 	if err != nil || len(rest) > 0 {
@@ -214,7 +239,8 @@ func (c *check) record(ctx context.Context, r *kgo.Record, rows map[string]row) 
 	if string(r.Key) != strconv.Itoa(want.aggregate) || event["aggregate_id"] != string(r.Key) || event["event_type"] != "OrderPlaced" {
 		return fmt.Errorf("key %q, event %v", r.Key, event)
 	}
-	if before := c.versions[want.aggregate]; want.version <= before {
+	c.foreign.value(schema, r.Value[5:], id, want)
+	if before := c.versions[want.aggregate]; want.version != before+1 {
 		return fmt.Errorf("version %d of aggregate %d came after %d", want.version, want.aggregate, before)
 	}
 	c.versions[want.aggregate] = want.version

@@ -9,10 +9,13 @@
 //	MILLRACE_BINARY   the program to run; else it is built
 //
 // It ends with exit code 1 when a count is wrong.
+//
+// With the argument "shop" it is the shop alone, for a container: see alone.go.
 package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -24,12 +27,25 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	screen := newScreen(os.Stdout)
-	err := run(ctx, screen)
+	err := begin(ctx, os.Args[1:], screen)
 	stop()
 	if err != nil {
-		screen.print("\n" + screen.style(red, "The demo failed: "+err.Error()))
+		screen.print("\n" + screen.style(red, "It failed: "+err.Error()))
 		os.Exit(1)
 	}
+}
+
+// begin does what the arguments say.
+func begin(ctx context.Context, args []string, screen *screen) error {
+	switch {
+	case len(args) == 0:
+		return run(ctx, screen)
+	case len(args) == 1 && args[0] == "shop":
+		return alone(ctx, os.Getenv, screen)
+	case len(args) == 1 && args[0] == "healthcheck":
+		return healthy(doorPath(), time.Now())
+	}
+	return errors.New("usage: sandbox [shop | healthcheck]")
 }
 
 // run sets the stage, plays, and clears it.

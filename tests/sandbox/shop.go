@@ -40,10 +40,18 @@ var tables = []string{
 // addColumn is the schema change that the demo makes while the shop is open.
 const addColumn = "ALTER TABLE shop.outbox ADD COLUMN channel varchar(32) NULL AFTER aggregateid"
 
+// books note what the shop does with events: expect before the COMMIT is sent,
+// commit after it, or rollBack.
+type books interface {
+	expect(events []event)
+	commit(events []event)
+	rollBack(events []event)
+}
+
 // shop sells things: each step of an order and its event are one transaction.
 type shop struct {
-	db     *sql.DB
-	ledger *ledger
+	db    *sql.DB
+	books books
 	// channel says that the outbox has the new column.
 	channel atomic.Bool
 	txs     atomic.Int64
@@ -54,7 +62,7 @@ func openShop(ctx context.Context, d *services.Database, l *ledger) (*shop, erro
 	if err := d.Exec(ctx, tables...); err != nil {
 		return nil, fmt.Errorf("make the shop's tables: %w", err)
 	}
-	return &shop{db: d.Open("shop"), ledger: l}, nil
+	return &shop{db: d.Open("shop"), books: l}, nil
 }
 
 // run serves customers until ctx ends; the transactions that are open then are
@@ -102,14 +110,14 @@ func (s *shop) transact(ctx context.Context, commit bool, work func(*sql.Tx) ([]
 		return err
 	}
 	if !commit {
-		s.ledger.rollBack(events)
+		s.books.rollBack(events)
 		return tx.Rollback()
 	}
-	s.ledger.expect(events)
+	s.books.expect(events)
 	if err := tx.Commit(); err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
-	s.ledger.commit(events)
+	s.books.commit(events)
 	s.txs.Add(1)
 	return nil
 }
@@ -138,6 +146,8 @@ type counter struct {
 	dice           *rand.Rand
 	open           []*order
 	served, placed int
+	// pace is the pause between two customers.
+	pace time.Duration
 }
 
 // order is an order that is not finished yet.
@@ -148,11 +158,11 @@ type order struct {
 
 // newCounter opens a till. What it sells follows from its number alone.
 func newCounter(s *shop, number int) *counter {
-	return &counter{shop: s, dice: rand.New(rand.NewPCG(uint64(number), 1))}
+	return &counter{shop: s, dice: rand.New(rand.NewPCG(uint64(number), 1)), pace: pace}
 }
 
 func (c *counter) run(ctx context.Context) error {
-	tick := time.NewTicker(pace)
+	tick := time.NewTicker(c.pace)
 	defer tick.Stop()
 	for {
 		select {

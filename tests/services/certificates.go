@@ -70,7 +70,13 @@ func (a *Authority) Issue(name string) (*Identity, error) {
 
 // IssueExpired makes a certificate that ended yesterday.
 func (a *Authority) IssueExpired(name string) (*Identity, error) {
-	return a.issue(name, time.Now().AddDate(0, 0, -2), time.Now().AddDate(0, 0, -1))
+	return a.IssueUntil(name, time.Now().AddDate(0, 0, -1))
+}
+
+// IssueUntil makes a certificate that ends at a moment, in whole seconds. It
+// may be in the past.
+func (a *Authority) IssueUntil(name string, end time.Time) (*Identity, error) {
+	return a.issue(name, end.AddDate(0, 0, -1), end)
 }
 
 func (a *Authority) issue(name string, from, to time.Time) (*Identity, error) {

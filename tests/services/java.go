@@ -100,10 +100,9 @@ type pomDependency struct {
 	Version  string `xml:"version"`
 }
 
-// Jars returns the cached folder CacheDir()/name with the jars of the given
-// group:artifact:version coordinates and of everything they need at run time.
-// The name should hold the version.
-func Jars(ctx context.Context, name string, coordinates ...string) (string, error) {
+// project returns a Maven project that depends on the given
+// group:artifact:version coordinates.
+func project(coordinates ...string) ([]byte, error) {
 	var pom struct {
 		XMLName      xml.Name        `xml:"project"`
 		Model        string          `xml:"modelVersion"`
@@ -117,13 +116,24 @@ func Jars(ctx context.Context, name string, coordinates ...string) (string, erro
 	for _, c := range coordinates {
 		part := strings.Split(c, ":")
 		if len(part) != 3 {
-			return "", fmt.Errorf("coordinate %q is not group:artifact:version", c)
+			return nil, fmt.Errorf("coordinate %q is not group:artifact:version", c)
 		}
 		pom.Dependencies = append(pom.Dependencies, pomDependency{part[0], part[1], part[2]})
 	}
 	text, err := xml.Marshal(pom)
 	if err != nil {
-		return "", fmt.Errorf("write the project file: %w", err)
+		return nil, fmt.Errorf("write the project file: %w", err)
+	}
+	return text, nil
+}
+
+// Jars returns the cached folder CacheDir()/name with the jars of the given
+// group:artifact:version coordinates and of everything they need at run time.
+// The name should hold the version.
+func Jars(ctx context.Context, name string, coordinates ...string) (string, error) {
+	text, err := project(coordinates...)
+	if err != nil {
+		return "", err
 	}
 	return install(ctx, name, func(ctx context.Context, dir string) error {
 		progress("  fetching %s with Maven", strings.Join(coordinates, " "))

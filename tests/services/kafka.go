@@ -29,6 +29,10 @@ type Cluster struct {
 	// SASL_SSL (SCRAM and PLAIN) and with SSL that asks for a client's
 	// certificate; empty unless they were asked for.
 	BootstrapSASL, BootstrapSSL string
+	// BootstrapMore are the addresses of KafkaOptions.MoreTLS, by name.
+	BootstrapMore map[string]string
+	// BootstrapProxied is what the proxies of KafkaOptions.Proxy listen on.
+	BootstrapProxied string
 }
 
 // Broker is one node of a cluster.
@@ -38,6 +42,7 @@ type Broker struct {
 	ID int
 
 	ports map[string]int // by listener name
+	proxy string         // what the listener PROXIED advertises
 }
 
 // KafkaOptions changes how a cluster is started.
@@ -52,11 +57,19 @@ type KafkaOptions struct {
 	// TLS is the brokers' certificate; with it the cluster also listens with
 	// SASL_SSL and SSL.
 	TLS *Identity
+	// MoreTLS are further SASL_SSL listeners by their names in capitals, each
+	// with a certificate of its own; they need TLS.
+	MoreTLS map[string]*Identity
 	// Users are SCRAM accounts (SHA-256 and SHA-512, and PLAIN) by name, with
-	// their passwords.
+	// their passwords. With OAUTHBEARER unsigned tokens of any user are taken.
 	Users map[string]string
 	// HeapMB is each broker's heap, 512 when 0.
 	HeapMB int
+	// Proxy, when set, is given the number of each broker and the address of a
+	// plaintext listener beside the others. It returns what that listener
+	// advertises: the address of a proxy, which clients that ask there for
+	// brokers are then sent back to.
+	Proxy func(id int, upstream string) (string, error)
 }
 
 // kafkaJars returns the folder with the broker and its tools.
@@ -111,6 +124,17 @@ func (c *Cluster) start(ctx context.Context, o KafkaOptions) error {
 	if o.TLS != nil {
 		c.BootstrapSASL, c.BootstrapSSL = c.addresses("SASL_SSL"), c.addresses("SSL")
 	}
+	c.BootstrapMore = map[string]string{}
+	for name := range o.MoreTLS {
+		c.BootstrapMore[name] = c.addresses(name)
+	}
+	if o.Proxy != nil {
+		var proxies []string
+		for _, b := range c.Brokers {
+			proxies = append(proxies, b.proxy)
+		}
+		c.BootstrapProxied = strings.Join(proxies, ",")
+	}
 	for _, b := range c.Brokers {
 		if err := c.prepare(ctx, b, o); err != nil {
 			return err
@@ -136,11 +160,19 @@ func newBroker(id int, o KafkaOptions) (*Broker, error) {
 	b := &Broker{Server: server, ID: id, ports: map[string]int{}}
 	listeners := []string{"PLAINTEXT", "CONTROLLER"}
 	if o.TLS != nil {
-		listeners = append(listeners, "SASL_SSL", "SSL")
+		listeners = slices.AppendSeq(append(listeners, "SASL_SSL", "SSL"), maps.Keys(o.MoreTLS))
+	}
+	if o.Proxy != nil {
+		listeners = append(listeners, "PROXIED")
 	}
 	for _, name := range listeners {
 		if b.ports[name], err = b.port(0); err != nil {
 			return nil, err
+		}
+	}
+	if o.Proxy != nil {
+		if b.proxy, err = o.Proxy(id, hostPort(b.ports["PROXIED"])); err != nil {
+			return nil, fmt.Errorf("make a proxy for broker %d: %w", id, err)
 		}
 	}
 	return b, nil
@@ -207,7 +239,11 @@ func (c *Cluster) settings(b *Broker, o KafkaOptions) map[string]string {
 	advertised := []string{}
 	for _, name := range slices.Sorted(maps.Keys(b.ports)) {
 		listeners = append(listeners, name+"://"+hostPort(b.ports[name]))
-		if name != "CONTROLLER" {
+		switch name {
+		case "CONTROLLER":
+		case "PROXIED":
+			advertised = append(advertised, name+"://"+b.proxy)
+		default:
 			advertised = append(advertised, name+"://"+hostPort(b.ports[name]))
 		}
 	}
@@ -215,7 +251,7 @@ func (c *Cluster) settings(b *Broker, o KafkaOptions) map[string]string {
 	out := map[string]string{
 		"process.roles": "broker,controller", "node.id": strconv.Itoa(b.ID), "controller.quorum.voters": strings.Join(voters, ","),
 		"listeners": strings.Join(listeners, ","), "advertised.listeners": strings.Join(advertised, ","),
-		"listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,SSL:SSL",
+		"listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT",
 		"controller.listener.names":      "CONTROLLER", "inter.broker.listener.name": "PLAINTEXT",
 		"log.dirs": filepath.Join(b.Dir, "data"), "num.partitions": "1", "auto.create.topics.enable": "false",
 		"default.replication.factor": replicas, "min.insync.replicas": inSync,
@@ -235,23 +271,38 @@ func (c *Cluster) settings(b *Broker, o KafkaOptions) map[string]string {
 	return out
 }
 
-// security returns the settings of the SASL_SSL and SSL listeners.
+// security returns the settings of the listeners with TLS.
 func (c *Cluster) security(o KafkaOptions) map[string]string {
-	jaas := strings.Builder{}
-	jaas.WriteString("org.apache.kafka.common.security.plain.PlainLoginModule required")
-	for _, user := range slices.Sorted(maps.Keys(o.Users)) {
-		fmt.Fprintf(&jaas, " user_%s=\"%s\"", user, o.Users[user])
-	}
-	scram := "org.apache.kafka.common.security.scram.ScramLoginModule required;"
-	return map[string]string{
+	out := map[string]string{
 		"ssl.keystore.type": "PEM", "ssl.keystore.location": o.TLS.BothFile,
 		"ssl.truststore.type": "PEM", "ssl.truststore.location": o.TLS.CAFile,
-		"listener.name.ssl.ssl.client.auth":                     "required",
-		"sasl.enabled.mechanisms":                               "SCRAM-SHA-256,SCRAM-SHA-512,PLAIN",
-		"listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config": scram,
-		"listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config": scram,
-		"listener.name.sasl_ssl.plain.sasl.jaas.config":         jaas.String() + ";",
+		"listener.name.ssl.ssl.client.auth": "required",
+		"sasl.enabled.mechanisms":           "SCRAM-SHA-256,SCRAM-SHA-512,PLAIN,OAUTHBEARER",
+		"listener.security.protocol.map":    "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,SASL_SSL:SASL_SSL,SSL:SSL",
 	}
+	logins(out, "SASL_SSL", o.Users)
+	for _, name := range slices.Sorted(maps.Keys(o.MoreTLS)) {
+		prefix := "listener.name." + strings.ToLower(name) + "."
+		out["listener.security.protocol.map"] += "," + name + ":SASL_SSL"
+		out[prefix+"ssl.keystore.type"], out[prefix+"ssl.keystore.location"] = "PEM", o.MoreTLS[name].BothFile
+		logins(out, name, o.Users)
+	}
+	return out
+}
+
+// logins adds the login modules of a listener, of which PLAIN's knows the
+// users by itself.
+func logins(out map[string]string, listener string, users map[string]string) {
+	plain := strings.Builder{}
+	plain.WriteString("org.apache.kafka.common.security.plain.PlainLoginModule required")
+	for _, user := range slices.Sorted(maps.Keys(users)) {
+		fmt.Fprintf(&plain, " user_%s=\"%s\"", user, users[user])
+	}
+	scram := "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+	prefix := "listener.name." + strings.ToLower(listener) + "."
+	out[prefix+"oauthbearer.sasl.jaas.config"] = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required;"
+	out[prefix+"plain.sasl.jaas.config"] = plain.String() + ";"
+	out[prefix+"scram-sha-256.sasl.jaas.config"], out[prefix+"scram-sha-512.sasl.jaas.config"] = scram, scram
 }
 
 // properties renders settings as a Java properties file.

@@ -87,7 +87,7 @@ func (s *Set) Close() error {
 // need, one after the other.
 func InstallAll(ctx context.Context) error {
 	for _, fetch := range []func(context.Context) (string, error){
-		MySQLPrefix, MariaDBPrefix, kafkaJars, registryHome, Kcat,
+		MySQLPrefix, MariaDBPrefix, kafkaJars, connectPlugins, registryHome, Kcat,
 		func(ctx context.Context) (string, error) { return java(ctx, 21) },
 	} {
 		if _, err := fetch(ctx); err != nil {

@@ -3,6 +3,7 @@ package avro
 import (
 	"encoding/json"
 	"testing"
+	"time"
 
 	"github.com/linkedin/goavro/v2"
 )
@@ -60,6 +61,47 @@ func BenchmarkGoavroStandardJSON(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// BenchmarkRatio takes turns between the three ways and reports how many times
+// as long goavro's takes: a ratio of one run, which the machine's load does not
+// shift.
+func BenchmarkRatio(b *testing.B) {
+	codec, err := goavro.NewCodecForStandardJSONFull(goavroSchema)
+	if err != nil {
+		b.Fatal(err)
+	}
+	e := mustParse(b, orderSchema).Compile()
+	text, doc := []byte(orderText), binaryOf(readDocument(b, orderText))
+	var dst []byte
+	var took [3]time.Duration
+	ways := [...]func() error{
+		func() (err error) { dst, err = e.AppendText(dst[:0], text); return err },
+		func() (err error) { dst, err = e.AppendBinary(dst[:0], doc); return err },
+		func() error {
+			native, _, err := codec.NativeFromTextual(text)
+			if err == nil {
+				dst, err = codec.BinaryFromNative(dst[:0], native)
+			}
+			return err
+		},
+	}
+	const turn = 50
+	for b.Loop() {
+		for i, way := range ways {
+			began := time.Now()
+			for range turn {
+				if err := way(); err != nil {
+					b.Fatal(err)
+				}
+			}
+			took[i] += time.Since(began)
+		}
+	}
+	b.ReportMetric(float64(took[2])/float64(took[0]), "goavro/text")
+	b.ReportMetric(float64(took[2])/float64(took[1]), "goavro/binary")
+	b.ReportMetric(float64(took[0].Nanoseconds())/float64(b.N*turn), "text-ns")
+	b.ReportMetric(float64(took[1].Nanoseconds())/float64(b.N*turn), "binary-ns")
 }
 
 func BenchmarkEncodingJSON(b *testing.B) {

@@ -226,6 +226,8 @@ func (g *generator) logical(s *Schema) (any, document) {
 	switch s.logical {
 	case decimal:
 		return g.decimal(s)
+	case duration:
+		return g.bytes(s.size)
 	case uuid:
 		v := fmt.Sprintf("%08x-%04x-%04X-%04x-%012x", g.Uint32(), g.Uint32N(1<<16), g.Uint32N(1<<16), g.Uint32N(1<<16), g.Uint64N(1<<48))
 		return v, v

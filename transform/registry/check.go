@@ -197,7 +197,7 @@ func (c *Client) Level(ctx context.Context, subject string) (string, error) {
 // envelope: its union of events grows, which only readers that come after it
 // can follow, and all earlier events stay readable.
 func (c *Client) checkLevel(ctx context.Context, subject string) error {
-	if c.opts.Level != "" {
+	if c.opts.levelOf(subject) != "" {
 		return nil // it will be set
 	}
 	level, err := c.Level(ctx, subject)
@@ -260,20 +260,21 @@ func (c *Client) mode(ctx context.Context, r request) (string, error) {
 
 // setLevel gives the subject the configured level.
 func (c *Client) setLevel(ctx context.Context, subject string) error {
-	if c.opts.Level == "" {
+	want := c.opts.levelOf(subject)
+	if want == "" {
 		return nil
 	}
 	level, err := c.Level(ctx, subject)
-	if err != nil || level == c.opts.Level {
+	if err != nil || level == want {
 		return err
 	}
 	r := request{what: "set the compatibility level", subject: subject}
 	_, _, err = call(ctx, c, r, func(l *srclient.SchemaRegistryClient) (*srclient.CompatibilityLevel, error) {
-		return l.ChangeSubjectCompatibilityLevel(subject, srclient.CompatibilityLevel(c.opts.Level))
+		return l.ChangeSubjectCompatibilityLevel(subject, srclient.CompatibilityLevel(want))
 	})
 	if err != nil {
 		return c.refuse(r, err)
 	}
-	c.log.Info("compatibility level set", "subject", subject, "was", level, "level", c.opts.Level)
+	c.log.Info("compatibility level set", "subject", subject, "was", level, "level", want)
 	return nil
 }

@@ -67,6 +67,8 @@ func New(o Options, log *slog.Logger) (*Client, error) {
 		MaxIdleConnsPerHost: 2,
 		IdleConnTimeout:     time.Minute,
 		TLSHandshakeTimeout: o.RequestTimeout,
+		// Apicurio 3.3 compresses over HTTP/2 without saying so in a header.
+		DisableCompression: true,
 	}
 	if o.TLS != nil {
 		wire.TLSClientConfig = o.TLS.Clone()

@@ -103,6 +103,10 @@ func (f *confluent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case parts[0] == "subjects" && r.Method == http.MethodPost:
 		f.post(w, parts[1], body.Schema, len(parts) == 3)
+	case parts[0] == "subjects" && len(parts) == 3:
+		f.list(w, parts[1])
+	case parts[0] == "subjects" && len(parts) == 4 && parts[3] != "latest":
+		f.version(w, parts[1], parts[3])
 	case parts[0] == "subjects" && len(parts) == 4 && parts[3] == "latest":
 		f.latest(w, parts[1])
 	case parts[0] == "schemas":
@@ -146,6 +150,29 @@ func (f *confluent) post(w http.ResponseWriter, subject, schema string, register
 		f.subjects[subject] = append(ids, len(f.schemas))
 		reply(w, map[string]int{"id": len(f.schemas)})
 	}
+}
+
+func (f *confluent) list(w http.ResponseWriter, subject string) {
+	ids := f.subjects[subject]
+	if len(ids) == 0 {
+		fail(w, 404, 40401, "Subject '"+subject+"' not found.")
+		return
+	}
+	numbers := make([]int, len(ids))
+	for i := range numbers {
+		numbers[i] = i + 1
+	}
+	reply(w, numbers)
+}
+
+func (f *confluent) version(w http.ResponseWriter, subject, number string) {
+	n, err := strconv.Atoi(number)
+	ids := f.subjects[subject]
+	if err != nil || n < 1 || n > len(ids) {
+		fail(w, 404, 40402, "Version not found.")
+		return
+	}
+	reply(w, map[string]any{"subject": subject, "version": n, "id": ids[n-1], "schema": f.write(f.schemas[ids[n-1]-1])})
 }
 
 func (f *confluent) latest(w http.ResponseWriter, subject string) {

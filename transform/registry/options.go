@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -63,8 +64,22 @@ type Options struct {
 	Retries         int
 	Limit           time.Duration
 	Pause, MaxPause time.Duration
-	// Level, if set, is given to every subject before a schema is registered.
-	Level string
+	// Level, if set, is given to every subject before a schema is registered;
+	// Levels holds those of single subjects.
+	Level  string
+	Levels map[string]string
+}
+
+// levelKey is the setting of the subjects' level; a subject's name after it and
+// a dot makes it that subject's alone.
+const levelKey = "millrace.schemas.envelope.compatibility"
+
+// levelOf returns the level that a subject is to have, or "".
+func (o *Options) levelOf(subject string) string {
+	if level := o.Levels[subject]; level != "" {
+		return level
+	}
+	return o.Level
 }
 
 // TLSPrefix is what the names of the TLS settings begin with.
@@ -84,7 +99,11 @@ func ReadOptions(s pipeline.Settings, prefix string) Options {
 		Limit:        pipeline.Millis(s, "millrace.registry.timeout.ms", 5*time.Minute),
 		Pause:        pipeline.Millis(s, "millrace.registry.retry.backoff.ms", 200*time.Millisecond),
 		MaxPause:     pipeline.Millis(s, "millrace.registry.retry.backoff.max.ms", 10*time.Second),
-		Level:        readLevel(s, "millrace.schemas.envelope.compatibility"),
+		Level:        readLevel(s, levelKey),
+		Levels:       map[string]string{},
+	}
+	for _, key := range s.Keys(levelKey + ".") {
+		o.Levels[strings.TrimPrefix(key, levelKey+".")] = readLevel(s, key)
 	}
 	o.RequestTimeout = readTimeout(s, prefix)
 	source := o.readURLs(s)
@@ -99,7 +118,7 @@ func readTimeout(s pipeline.Settings, prefix string) time.Duration {
 	t := pipeline.Millis(s, prefix+"http.read.timeout.ms", 30*time.Second)
 	t = pipeline.Millis(s, prefix+"schema.registry.request.timeout.ms", t)
 	if t <= 0 {
-		s.Problem(prefix+"schema.registry.request.timeout.ms", "want more than 0")
+		s.Problem(prefix+"schema.registry.request.timeout.ms", "want more than 0 milliseconds")
 		t = 30 * time.Second
 	}
 	return t
@@ -112,7 +131,7 @@ func readStrategy(s pipeline.Settings, prefix string) string {
 	case TopicName, RecordName, TopicRecordName:
 		return short
 	}
-	s.Problem(key, "want one of "+strings.Join([]string{TopicName, RecordName, TopicRecordName}, ", ")+", with or without "+strategyPackage)
+	s.Problem(key, "want one of "+strings.Join([]string{TopicName, RecordName, TopicRecordName}, ", ")+", with or without "+strategyPackage+"; have "+strconv.Quote(class))
 	return TopicName
 }
 
@@ -124,7 +143,7 @@ func readLevel(s pipeline.Settings, key string) string {
 			return level
 		}
 	}
-	s.Problem(key, "want one of "+strings.Join(levels[1:], ", "))
+	s.Problem(key, "want one of "+strings.Join(levels[1:], ", ")+"; have "+strconv.Quote(v))
 	return ""
 }
 

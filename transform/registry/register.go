@@ -22,7 +22,10 @@ func (c *Client) Register(ctx context.Context, subject, schema string) (int, err
 		}
 		id, err := c.find(ctx, s)
 		if err == nil {
-			return id, c.verify(ctx, s, id)
+			if err := c.verify(ctx, s, id); err != nil {
+				return 0, err
+			}
+			return id, c.setLevel(ctx, subject)
 		}
 		r := request{what: "look up a schema", subject: subject}
 		if !has(err, codeSubjectNotFound, codeVersionNotFound, codeSchemaNotFound) {

@@ -430,6 +430,45 @@ func TestLevel(t *testing.T) {
 	if f.levels["own-value"] != Full {
 		t.Error("a level of a subject that is not ours was changed")
 	}
+
+	// One subject's own level; a schema that is there already gets it too.
+	o.Levels = map[string]string{"a-value": None}
+	c, _ = client(t, o)
+	for _, subject := range []string{"a-value", "b-value"} {
+		if _, err := c.Register(t.Context(), subject, orderV1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	level("a-value", None)
+	level("b-value", BackwardTransitive)
+}
+
+// TestVersions reads a subject's versions, the oldest first.
+func TestVersions(t *testing.T) {
+	f := newConfluent()
+	c, _ := client(t, options(t, f.serve(t)))
+	if list, err := c.Versions(t.Context(), "ä-value"); len(list) != 0 || err != nil {
+		t.Error(list, err)
+	}
+	for _, schema := range []string{orderV1, orderV2} {
+		if _, err := c.Register(t.Context(), "ä-value", schema); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list, err := c.Versions(t.Context(), "ä-value")
+	if err != nil || len(list) != 2 || list[0] != (Version{1, 1, orderV1}) || list[1] != (Version{2, 2, orderV2}) {
+		t.Errorf("have %+v, %v", list, err)
+	}
+	f.before = func(w http.ResponseWriter, r *http.Request) bool {
+		if strings.HasSuffix(r.URL.Path, "/versions/1") {
+			fail(w, 404, 40402, "deleted in the meantime")
+			return true
+		}
+		return false
+	}
+	if list, err := c.Versions(t.Context(), "ä-value"); len(list) != 1 || err != nil {
+		t.Error(list, err)
+	}
 }
 
 func TestNormalize(t *testing.T) {

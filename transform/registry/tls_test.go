@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"compress/gzip"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -11,6 +12,7 @@ import (
 	"log"
 	"math/big"
 	"net"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -85,6 +87,41 @@ func serveTLS(t *testing.T, c *tls.Config) string {
 	s.StartTLS()
 	t.Cleanup(s.Close)
 	return s.URL
+}
+
+// TestAnswersAreNotCompressed: a registry that compresses where it may, and does
+// not say so, is not asked to.
+func TestAnswersAreNotCompressed(t *testing.T) {
+	ours := newAuthority(t)
+	inner := newConfluent()
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor != 2 {
+			t.Errorf("%s is asked for over %s", r.URL, r.Proto)
+		}
+		if !strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+			inner.ServeHTTP(w, r)
+			return
+		}
+		answer := httptest.NewRecorder()
+		inner.ServeHTTP(answer, r)
+		w.WriteHeader(answer.Code)
+		packed := gzip.NewWriter(w)
+		_, _ = packed.Write(answer.Body.Bytes())
+		_ = packed.Close()
+	}))
+	s.EnableHTTP2 = true
+	s.TLS = &tls.Config{Certificates: []tls.Certificate{ours.issue(t, "127.0.0.1", time.Now().Add(time.Hour))}}
+	s.StartTLS()
+	defer s.Close()
+	o := options(t, s.URL)
+	o.TLS = &tls.Config{RootCAs: ours.pool()}
+	c, _ := client(t, o)
+	if err := c.DryRun(t.Context(), []Subject{{"a-value", orderV1}}); err != nil {
+		t.Error(err)
+	}
+	if id, err := c.Register(t.Context(), "a-value", orderV1); err != nil || id == 0 {
+		t.Errorf("id %d, %v", id, err)
+	}
 }
 
 func TestTLS(t *testing.T) {

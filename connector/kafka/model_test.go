@@ -1,0 +1,632 @@
+package kafka
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+)
+
+// This is an exhaustive model of the commit protocol: every order in which two
+// processes, a coordinator that speaks the first version of transactions, three
+// partitions and a network that delays requests can act. A process may crash or
+// stand still at any step, and another may start beside it. It is small enough
+// to look at every state, and it checks in each that what readers see is a
+// prefix that a checkpoint implies.
+//
+// Each batch has one event in partition A and one in B; partition C holds PRIME
+// and CHECKPOINT. deliver.go, commit.go and recover.go are the code that it
+// describes; without is the same there and here.
+
+const (
+	partA = iota
+	partB
+	partC
+	parts
+)
+
+// Coordinator states (TransactionMetadata in Apache Kafka).
+const (
+	coordEmpty = iota
+	coordOngoing
+	coordPrepareCommit
+	coordPrepareAbort
+	coordCompleteCommit
+	coordCompleteAbort
+)
+
+// Steps of a process. stepInit comes twice: on the way to stepRead after a
+// start or a doubt, and to stepBegin when a producer is replaced.
+const (
+	stepDown = iota
+	stepInit
+	stepRotate
+	stepRead
+	stepBegin
+	stepSend
+	stepEnd
+	stepDone
+)
+
+// What a process has had acknowledged in its transaction, as bits.
+const (
+	ackA = 1 << iota
+	ackB
+	ackPrime
+	ackCheckpoint
+)
+
+// modelBatches is how many batches the source holds.
+const modelBatches = 3
+
+// mprocess is one process. Of epochs only matters which is the coordinator's
+// newest, and which partitions know that a process has an older one.
+type mprocess struct {
+	step     uint8
+	stale    bool  // the coordinator has a newer epoch
+	fenced   uint8 // partitions that have seen it
+	k        uint8 // batches known to be committed
+	doubt    bool  // the last EndTxn was sent twice
+	enlisted uint8 // partitions enlisted, in the client's view
+	acked    uint8
+	skip     uint8 // events seen ahead of the checkpoint, as ack bits
+	placed   bool  // the transaction's first record stands in C
+	// ahead is how far C must still grow before the next transaction is in
+	// place: 1 while the last one's marker is missing, -1 when overtaken.
+	ahead int8
+}
+
+// mpartition is one partition. Records of the open transaction wait for their
+// marker; events are named by their batch, PRIME of batch n by 8+n.
+type mpartition struct {
+	open  [3]uint8 // records, 0 is none
+	seen  [modelBatches + 1]uint8
+	last  uint8 // the last visible event or CHECKPOINT
+	prime uint8 // the highest visible PRIME
+}
+
+// Requests under way, each with the newest epoch: one with an older epoch is
+// refused whenever it comes. lateAdd+p enlists partition p.
+const (
+	lateEnd = 1 + iota
+	lateInit
+	lateAdd
+)
+
+// mstate is everything.
+type mstate struct {
+	coord        uint8
+	enlisted     uint8 // partitions of the transaction
+	marking      uint8 // partitions whose marker is not written yet
+	parts        [parts]mpartition
+	procs        [2]mprocess
+	net          [2]uint8 // delayed requests
+	sent, starts uint8    // how many there were
+	bad          uint8    // what readers should never see
+}
+
+// wrongs are the values of mstate.bad.
+var wrongs = []string{
+	"",
+	"an event is visible twice",
+	"a checkpoint is visible without its events",
+	"events are visible more than one batch ahead of the checkpoint",
+	"something is visible behind what comes after it",
+}
+
+// A search looks at all states that can be reached.
+type search struct {
+	rules          without
+	delays, starts uint8
+	states         []mstate
+	from           []int
+	how            []string
+	known          map[mstate]bool
+	done           int
+}
+
+// run returns the first state that breaks the promise, or -1.
+func (m *search) run() int {
+	m.known = map[mstate]bool{}
+	m.add(mstate{}, -1, "begin")
+	for i := 0; i < len(m.states); i++ {
+		if m.states[i].bad != 0 {
+			return i
+		}
+		m.expand(i)
+	}
+	return -1
+}
+
+func (m *search) add(s mstate, from int, how string) {
+	if s.net[0] < s.net[1] {
+		s.net[0], s.net[1] = s.net[1], s.net[0]
+	}
+	s.judge()
+	if m.known[s] {
+		return
+	}
+	m.known[s] = true
+	m.states, m.from, m.how = append(m.states, s), append(m.from, from), append(m.how, how)
+	for i := range s.procs {
+		if s.procs[i].step == stepDone {
+			m.done++
+			break
+		}
+	}
+}
+
+// trace tells how a state was reached.
+func (m *search) trace(i int) string {
+	var steps []string
+	for ; i > 0; i = m.from[i] {
+		steps = append(steps, m.how[i])
+	}
+	var b strings.Builder
+	for n := len(steps) - 1; n >= 0; n-- {
+		fmt.Fprintf(&b, "\n  %s", steps[n])
+	}
+	return b.String()
+}
+
+// judge names what is wrong with what readers see.
+func (s *mstate) judge() {
+	for p := range s.parts {
+		for _, times := range s.parts[p].seen {
+			if times > 1 && p != partC {
+				s.bad = 1
+			}
+		}
+	}
+	if s.coord == coordPrepareCommit || s.coord == coordPrepareAbort {
+		return // some markers are still to come
+	}
+	k := s.parts[partC].last
+	for _, p := range []int{partA, partB} {
+		for n := uint8(1); n <= modelBatches; n++ {
+			switch times := s.parts[p].seen[n]; {
+			case n <= k && times == 0:
+				s.bad = 2
+			case n > k+1 && times > 0:
+				s.bad = 3
+			}
+		}
+	}
+}
+
+// expand adds every state that can follow.
+func (m *search) expand(i int) {
+	s := m.states[i]
+	for p := range parts {
+		if s.marking&(1<<p) != 0 {
+			n := s
+			n.mark(p)
+			m.add(n, i, fmt.Sprintf("marker in %c", 'A'+p))
+		}
+	}
+	for d, req := range s.net {
+		if req != 0 {
+			n := s
+			n.net[d] = 0
+			if n.deliverLate(req) {
+				m.add(n, i, "late "+[]string{"EndTxn", "InitProducerID", "AddPartitions A", "AddPartitions B", "AddPartitions C"}[req-1]+" arrives")
+			}
+		}
+	}
+	for who := range s.procs {
+		m.act(i, who)
+	}
+}
+
+// mark writes one marker.
+func (s *mstate) mark(p int) {
+	s.marking &^= 1 << p
+	part := &s.parts[p]
+	s.heard(p)
+	for _, r := range part.open {
+		if r == 0 || s.coord != coordPrepareCommit {
+			continue
+		}
+		if r > 8 {
+			part.prime = max(part.prime, r-8)
+			continue
+		}
+		part.seen[r]++
+		if r < part.last {
+			s.bad = 4
+		}
+		part.last = r
+	}
+	part.open = [3]uint8{}
+	if p == partC {
+		s.grow()
+	}
+	if s.marking == 0 {
+		s.coord += coordCompleteCommit - coordPrepareCommit
+	}
+}
+
+// heard makes partition p know the newest epoch.
+func (s *mstate) heard(p int) {
+	for i := range s.procs {
+		if s.procs[i].stale {
+			s.procs[i].fenced |= 1 << p
+		}
+	}
+}
+
+// grow is one more offset in C.
+func (s *mstate) grow() {
+	for i := range s.procs {
+		if q := &s.procs[i]; q.step >= stepRotate && q.step != stepRead {
+			q.ahead = max(q.ahead-1, -1)
+		}
+	}
+}
+
+// bump is a newer epoch: everything under way with an older one is refused.
+func (s *mstate) bump() {
+	for i := range s.procs {
+		if s.procs[i].step > stepInit {
+			s.procs[i].stale = true
+		}
+	}
+	for d := range s.net {
+		if s.net[d] != lateInit {
+			s.net[d] = 0
+		}
+	}
+}
+
+// Answers of the coordinator and of partitions.
+const (
+	ansOK = iota
+	ansWait
+	ansNo
+)
+
+// endTxn is EndTxn(commit).
+func (s *mstate) endTxn(stale bool) int {
+	switch {
+	case stale:
+		return ansNo
+	case s.coord == coordOngoing:
+		s.coord, s.marking = coordPrepareCommit, s.enlisted
+		return ansOK
+	case s.coord == coordCompleteCommit:
+		return ansOK
+	case s.coord == coordPrepareCommit:
+		return ansWait
+	default:
+		return ansNo
+	}
+}
+
+// initProducer is InitProducerID; it fences, and aborts what is open.
+func (s *mstate) initProducer() int {
+	switch s.coord {
+	case coordOngoing:
+		s.coord, s.marking = coordPrepareAbort, s.enlisted
+		s.bump()
+		return ansWait
+	case coordPrepareCommit, coordPrepareAbort:
+		return ansWait
+	default:
+		s.coord, s.enlisted = coordEmpty, 0
+		s.bump()
+		return ansOK
+	}
+}
+
+// enlist is AddPartitionsToTxn.
+func (s *mstate) enlist(p int, stale bool) int {
+	switch {
+	case stale:
+		return ansNo
+	case s.coord == coordPrepareCommit || s.coord == coordPrepareAbort:
+		return ansWait
+	case s.coord != coordOngoing:
+		s.coord, s.enlisted = coordOngoing, 0
+	}
+	s.enlisted |= 1 << p
+	return ansOK
+}
+
+// produce appends a record, if the partition lets it: a partition without an
+// open transaction asks the coordinator (KIP-890 part 1).
+func (s *mstate) produce(p int, q *mprocess, record uint8) int {
+	part := &s.parts[p]
+	if q.fenced&(1<<p) != 0 {
+		return ansNo
+	}
+	if part.open[0] == 0 {
+		switch {
+		case q.stale:
+			return ansNo
+		case s.coord == coordPrepareCommit || s.coord == coordPrepareAbort:
+			return ansWait
+		case s.coord != coordOngoing || s.enlisted&(1<<p) == 0:
+			return ansNo
+		}
+	}
+	if !q.stale {
+		s.heard(p)
+	}
+	for i := range part.open {
+		if part.open[i] == 0 {
+			part.open[i] = record
+			if p == partC {
+				s.grow()
+			}
+			return ansOK
+		}
+	}
+	panic("the model's partition is too small")
+}
+
+// deliverLate delivers a delayed request. It returns false when nothing comes
+// of it and the state without it is another's.
+func (s *mstate) deliverLate(req uint8) bool {
+	switch req {
+	case lateEnd:
+		return s.endTxn(false) != ansWait
+	case lateInit:
+		return s.initProducer() == ansOK || s.coord == coordPrepareAbort
+	default:
+		return s.enlist(int(req-lateAdd), false) != ansWait
+	}
+}
+
+// delayed returns s with a copy of a request left in the network.
+func (m *search) delayed(s mstate, kind uint8, stale bool) (mstate, bool) {
+	if s.sent >= m.delays || stale {
+		return s, false
+	}
+	for d := range s.net {
+		if s.net[d] == 0 {
+			s.net[d], s.sent = kind, s.sent+1
+			return s, true
+		}
+	}
+	return s, false
+}
+
+// act adds what process who may do.
+func (m *search) act(i, who int) {
+	s := m.states[i]
+	p := &s.procs[who]
+	name := fmt.Sprintf("process %d ", who)
+	// A crash is a process that stands still for ever; its place is needed only
+	// when it is started again.
+	if s.starts < m.starts && (p.step == stepDown || s.procs[1-who].step != stepDown) && p.step != stepDone {
+		n := s
+		n.starts++
+		n.procs[who] = mprocess{step: stepInit}
+		m.add(n, i, name+"starts")
+	}
+	switch p.step {
+	case stepDown, stepDone:
+	case stepInit, stepRotate:
+		m.actInit(i, who, name)
+	case stepRead:
+		m.actRead(i, who, name)
+	case stepBegin:
+		n := s
+		q := &n.procs[who]
+		if q.doubt && !m.rules.proof {
+			q.step = stepRotate
+			m.add(n, i, name+"is in doubt")
+			return
+		}
+		q.doubt, q.step = false, stepSend
+		m.add(n, i, name+"begins")
+	case stepSend:
+		m.actSend(i, who, name)
+	case stepEnd:
+		m.actEnd(i, who, name)
+	}
+}
+
+func (m *search) actInit(i, who int, name string) {
+	for _, twice := range []bool{false, true} {
+		n, ok := m.states[i], true
+		if twice {
+			if n, ok = m.delayed(n, lateInit, false); !ok {
+				continue
+			}
+		}
+		q := &n.procs[who]
+		if n.initProducer() == ansOK {
+			q.stale, q.fenced = false, 0
+			if q.step == stepRotate {
+				q.step, q.doubt = stepBegin, false
+			} else {
+				q.step = stepRead
+			}
+		} else if twice {
+			continue // it is asked again anyway
+		}
+		m.add(n, i, fmt.Sprintf("%stakes the id over, twice %t", name, twice))
+	}
+}
+
+// actRead reads the checkpoint partition to its end, and behind it when a PRIME
+// says that a transaction was committed early.
+func (m *search) actRead(i, who int, name string) {
+	n := m.states[i]
+	q, c := &n.procs[who], &n.parts[partC]
+	if c.open[0] != 0 {
+		return
+	}
+	*q = mprocess{step: stepBegin, stale: q.stale, fenced: q.fenced, k: c.last}
+	if !m.rules.verify && c.prime > q.k {
+		for p, bit := range []uint8{ackA, ackB} {
+			if n.parts[p].open[0] != 0 {
+				return
+			}
+			if n.parts[p].seen[q.k+1] > 0 {
+				q.skip |= bit
+			}
+		}
+	}
+	if q.k == modelBatches {
+		*q = mprocess{step: stepDone}
+	}
+	m.add(n, i, fmt.Sprintf("%sresumes after %d, skipping %d", name, c.last, q.skip))
+}
+
+// actSend writes one of the transaction's records, in any order that the rules
+// allow; records of one partition keep theirs.
+func (m *search) actSend(i, who int, name string) {
+	s := m.states[i]
+	q := &s.procs[who]
+	primed := m.rules.prime || q.acked&ackPrime != 0
+	written := q.acked&ackA != 0 && q.acked&ackB != 0
+	if !primed {
+		m.write(i, who, ackPrime, name+"writes PRIME")
+	}
+	if primed || m.rules.flushes {
+		for _, bit := range []uint8{ackA, ackB} {
+			if q.acked&bit == 0 {
+				m.write(i, who, bit, fmt.Sprintf("%swrites event %d", name, bit))
+			}
+		}
+	}
+	if primed && (written || m.rules.flushes) && q.acked&ackCheckpoint == 0 {
+		m.write(i, who, ackCheckpoint, name+"writes CHECKPOINT")
+	}
+	if written && q.acked&ackCheckpoint != 0 {
+		n := s
+		n.procs[who].step = stepEnd
+		m.add(n, i, name+"has all acknowledged")
+	}
+}
+
+// write enlists the partition if that has not been done, or appends the record.
+func (m *search) write(i, who int, bit uint8, how string) {
+	s := m.states[i]
+	q := &s.procs[who]
+	p, record := partC, q.k+1
+	switch bit {
+	case ackA:
+		p = partA
+	case ackB:
+		p = partB
+	case ackPrime:
+		record += 8
+	}
+	if q.skip&bit != 0 {
+		s.procs[who].acked |= bit
+		m.add(s, i, how+", which is there already")
+		return
+	}
+	if q.enlisted&(1<<p) == 0 {
+		m.writeEnlist(i, who, p, how)
+		return
+	}
+	switch ahead := q.ahead; s.produce(p, q, record) {
+	case ansOK:
+		q.acked |= bit
+		if p == partC && !q.placed {
+			q.placed = true
+			if !m.rules.place && ahead < 0 {
+				*q = mprocess{step: stepInit}
+				how += ", and sees that it was overtaken"
+			}
+		}
+	case ansNo:
+		*q = mprocess{step: stepInit}
+		how += ", which is refused"
+	case ansWait:
+		return
+	}
+	m.add(s, i, how)
+}
+
+func (m *search) writeEnlist(i, who, p int, how string) {
+	for _, twice := range []bool{false, true} {
+		s, ok := m.states[i], true
+		if twice {
+			if s, ok = m.delayed(s, uint8(lateAdd+p), s.procs[who].stale); !ok {
+				continue
+			}
+		}
+		q := &s.procs[who]
+		switch s.enlist(p, q.stale) {
+		case ansOK:
+			q.enlisted |= 1 << p
+		case ansNo:
+			*q = mprocess{step: stepInit}
+		case ansWait:
+			continue
+		}
+		m.add(s, i, fmt.Sprintf("%s: enlists %c, twice %t", how, 'A'+p, twice))
+	}
+}
+
+// actEnd commits, with or without a hidden retry.
+func (m *search) actEnd(i, who int, name string) {
+	for _, twice := range []bool{false, true} {
+		n, ok := m.states[i], true
+		if twice {
+			if n, ok = m.delayed(n, lateEnd, n.procs[who].stale); !ok {
+				continue
+			}
+		}
+		q := &n.procs[who]
+		switch n.endTxn(q.stale) {
+		case ansOK:
+			*q = mprocess{step: stepBegin, fenced: q.fenced, k: q.k + 1, doubt: twice}
+			if n.marking&(1<<partC) != 0 {
+				q.ahead = 1
+			}
+			if q.k == modelBatches {
+				*q = mprocess{step: stepDone}
+			}
+		case ansNo:
+			*q = mprocess{step: stepInit}
+		case ansWait:
+			continue
+		}
+		m.add(n, i, fmt.Sprintf("%scommits, twice %t", name, twice))
+	}
+}
+
+// TestModel looks at all states with each rule on and off. MILLRACE_TEST_MODEL=1
+// is the large form, with one more start.
+func TestModel(t *testing.T) {
+	for _, tc := range []struct {
+		name           string
+		rules          without
+		delays, starts uint8
+		want           string
+	}{
+		{"all rules", without{}, 2, 2, ""},
+		{"flushes without the proof", without{proof: true}, 2, 2, ""},
+		{"neither proof nor flushes", without{proof: true, flushes: true}, 1, 2, "a checkpoint is visible without its events"},
+		{"neither proof nor PRIME", without{proof: true, prime: true}, 1, 2, "twice"},
+		{"neither proof nor verification", without{proof: true, verify: true}, 1, 2, "twice"},
+		{"no place", without{place: true}, 1, 2, "twice"},
+		{"no rules", noRules, 1, 2, "a checkpoint is visible without its events"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			m := &search{rules: tc.rules, delays: tc.delays, starts: tc.starts}
+			if tc.want == "" && os.Getenv("MILLRACE_TEST_MODEL") != "" {
+				m.starts = 3
+			}
+			switch bad := m.run(); {
+			case bad < 0 && tc.want != "":
+				t.Fatalf("%d states, and none is wrong: the model does not see %q", len(m.states), tc.want)
+			case bad >= 0 && (tc.want == "" || !strings.Contains(wrongs[m.states[bad].bad], tc.want)):
+				t.Fatalf("%s:%s", wrongs[m.states[bad].bad], m.trace(bad))
+			case bad >= 0:
+				t.Logf("%s:%s", wrongs[m.states[bad].bad], m.trace(bad))
+			}
+			t.Logf("%d states, %d of them with a process that is done", len(m.states), m.done)
+			if tc.want == "" && m.done == 0 {
+				t.Fatal("nobody ever gets to the end")
+			}
+		})
+	}
+}

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"millrace/tests/services"
+)
+
+// A binlog is a part of a server's binary log that holds one table's events.
+type binlog struct {
+	name   string
+	table  string
+	perTx  int
+	events int
+	// start is where it begins, as millrace.start takes it.
+	start string
+}
+
+// writers is how many connections fill a table.
+const writers = 8
+
+// fill writes n events in transactions of perTx rows, with a payload of about
+// 270 bytes and 1,000 aggregates.
+func fill(ctx context.Context, d *services.Database, b *binlog) error {
+	db := d.Open("")
+	defer db.Close() //nolint:errcheck // nothing is lost with it
+	if err := d.Exec(ctx, "CREATE DATABASE IF NOT EXISTS bench",
+		"CREATE TABLE bench."+b.table+" (id CHAR(36) CHARACTER SET ascii NOT NULL PRIMARY KEY, aggregatetype VARCHAR(64) NOT NULL, "+
+			"aggregateid VARCHAR(64) NOT NULL, type VARCHAR(64) NOT NULL, payload JSON NOT NULL)", "FLUSH BINARY LOGS"); err != nil {
+		return fmt.Errorf("make the table: %w", err)
+	}
+	var file string
+	var pos int64
+	var ignored [3]sql.NullString
+	if err := db.QueryRowContext(ctx, "SHOW BINARY LOG STATUS").Scan(&file, &pos, &ignored[0], &ignored[1], &ignored[2]); err != nil {
+		return fmt.Errorf("ask where the log ends: %w", err)
+	}
+	b.start = fmt.Sprintf("%s:%d", file, pos)
+	var next atomic.Int64
+	errs := make([]error, writers)
+	var wg sync.WaitGroup
+	for w := range writers {
+		wg.Go(func() { errs[w] = b.write(ctx, db, &next) })
+	}
+	wg.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return fmt.Errorf("fill the log: %w", err)
+		}
+	}
+	return nil
+}
+
+// write takes transactions until all have been written.
+func (b *binlog) write(ctx context.Context, db *sql.DB, next *atomic.Int64) error {
+	for {
+		first := int(next.Add(int64(b.perTx))) - b.perTx
+		if first >= b.events {
+			return ctx.Err()
+		}
+		rows := make([]string, 0, b.perTx)
+		for n := first; n < min(first+b.perTx, b.events); n++ {
+			rows = append(rows, event(n))
+		}
+		if _, err := db.ExecContext(ctx, "INSERT INTO bench."+b.table+" VALUES "+strings.Join(rows, ",")); err != nil {
+			return err
+		}
+	}
+}
+
+// event is one row; the same number gives the same row.
+func event(n int) string {
+	aggregate := n * 7919 % 1000
+	return fmt.Sprintf(`('%08x-0000-4000-8000-%012x','order','%d','OrderPlaced','{"orderId": %d, "customerId": %d, "customer": "Customer number %d", `+
+		`"street": "Long Street %d, second floor, left", "city": "Springfield", "totalMinor": %d, "currency": "EUR", "priority": %t, "note": "leave it with the neighbour, please"}')`,
+		n, n, aggregate, n, aggregate, aggregate, n%100, n*13%100000, n%5 == 0)
+}
+
+// schema declares the payload that event writes.
+const schema = `{"type":"record","name":"OrderPlaced","namespace":"bench","fields":[
+{"name":"orderId","type":"long"},{"name":"customerId","type":"long"},{"name":"customer","type":"string"},{"name":"street","type":"string"},
+{"name":"city","type":"string"},{"name":"totalMinor","type":"long"},{"name":"currency","type":"string"},{"name":"priority","type":"boolean"},
+{"name":"note","type":["null","string"],"default":null}]}`

@@ -1,0 +1,52 @@
+// Command bench measures how fast the real program catches up with a binary log
+// that is already there.
+//
+//	bench quick     MySQL, single-row and 100-row transactions, an embedded Kafka
+//	                in a process of its own that keeps no records: the connector alone
+//
+// Rates on shared machines are noisy: compare what one run prints, not two runs.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Stdout)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+var errUsage = errors.New("usage: bench quick [-events N]")
+
+// run does what the arguments say.
+func run(ctx context.Context, args []string, out io.Writer) error {
+	if len(args) == 0 {
+		return errUsage
+	}
+	flags := flag.NewFlagSet("bench "+args[0], flag.ContinueOnError)
+	events := flags.Int("events", 200_000, "events per log")
+	port := flags.Int("port", 0, "of the broker process")
+	if err := flags.Parse(args[1:]); err != nil {
+		return err
+	}
+	switch args[0] {
+	case "quick":
+		return quick(ctx, *events, out)
+	case brokerCommand:
+		return serveBroker(ctx, *port)
+	default:
+		return errUsage
+	}
+}

@@ -1,0 +1,268 @@
+package faults
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// nemesis does the faults of a schedule.
+type nemesis struct {
+	*fleet
+	mu   sync.Mutex
+	done map[string]int
+	log  []string
+}
+
+func (n *nemesis) note(format string, args ...any) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.log = append(n.log, fmt.Sprintf("%8.3fs  ", n.since().Seconds())+fmt.Sprintf(format, args...))
+}
+
+// run does every fault at its time and returns when all are healed.
+func (n *nemesis) run(ctx context.Context, faults []fault) {
+	begin := time.Now()
+	var wg sync.WaitGroup
+	for _, f := range faults {
+		if !until(ctx, begin.Add(f.At)) {
+			break
+		}
+		wg.Go(func() {
+			n.note("begin  %s", f)
+			err := n.do(ctx, f)
+			n.note("end    %s %v", f.Kind, errText(err))
+			n.mu.Lock()
+			n.done[f.Kind]++
+			n.mu.Unlock()
+			if err != nil && ctx.Err() == nil {
+				n.violations.add("I12", "the fault %s could not be done: %v", f.Kind, err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func errText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+// until waits for a time. The schedule is made of times; nothing else here
+// waits for them.
+func until(ctx context.Context, at time.Time) bool {
+	timer := time.NewTimer(time.Until(at))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// do does one fault and heals it.
+func (n *nemesis) do(ctx context.Context, f fault) error {
+	end := time.Now().Add(f.For)
+	switch f.Kind {
+	case "kill", "terminate":
+		return n.restart(ctx, f, end)
+	case "rolling-restart":
+		return n.roll(ctx, end)
+	case "two-instances":
+		return n.two(ctx, end)
+	case "freeze", "freeze-transaction":
+		if i := n.active(); i != nil {
+			n.freeze(i)
+			until(ctx, end)
+			n.thaw(i)
+		}
+		return nil
+	case "freeze-zombie":
+		return n.zombie(ctx, end)
+	case "broker-kill":
+		return n.crash(ctx, end, n.servers.cluster.Brokers[0].Kill, n.servers.cluster.Brokers[0].Start)
+	case "broker-pause", "broker-pause-long":
+		b := n.servers.cluster.Brokers[0]
+		return n.crash(ctx, end, b.Pause, func(context.Context) error { return b.Resume() })
+	case "database-kill":
+		return n.crash(ctx, end, n.db.Kill, n.db.Start)
+	case "dump-kill":
+		return n.killDump(ctx)
+	case "late-end":
+		n.servers.wire.arm(f.A, time.Duration(f.B)*time.Millisecond)
+		until(ctx, end)
+		for _, said := range n.servers.wire.disarm() {
+			n.note("late EndTxn: %s", said)
+		}
+		return nil
+	case "foreign-events", "foreign-checkpoint", "foreign-recovery":
+		return n.foreign(ctx, f, end)
+	}
+	where, what, _ := strings.Cut(f.Kind, "-")
+	l := map[string]*link{"database": n.db.link, "kafka": n.servers.kafka, "registry": n.servers.registryLink}[where]
+	if l == nil {
+		return fmt.Errorf("no such fault")
+	}
+	err := l.apply(what, f)
+	until(ctx, end)
+	if healed := l.heal(); err == nil {
+		err = healed
+	}
+	return err
+}
+
+// restart ends the active instance, hard or in order, and starts another.
+func (n *nemesis) restart(ctx context.Context, f fault, end time.Time) error {
+	if i := n.active(); i != nil {
+		if f.Kind == "kill" {
+			n.kill(i)
+		} else {
+			n.stop(i)
+		}
+	}
+	until(ctx, time.Now().Add(time.Duration(f.A)*time.Millisecond))
+	_, err := n.start()
+	until(ctx, end)
+	return err
+}
+
+// roll starts a successor and ends the active instance once that waits.
+func (n *nemesis) roll(ctx context.Context, end time.Time) error {
+	old := n.active()
+	next, err := n.start()
+	if err != nil {
+		return err
+	}
+	wait, cancel := context.WithDeadline(ctx, end.Add(20*time.Second))
+	defer cancel()
+	if err := next.await(wait, "STANDBY", "STREAMING"); err != nil && wait.Err() == nil {
+		return err
+	}
+	if old != nil {
+		n.stop(old)
+	}
+	until(ctx, end)
+	return nil
+}
+
+// two runs a second instance for a while and then kills one of them.
+func (n *nemesis) two(ctx context.Context, end time.Time) error {
+	if _, err := n.start(); err != nil {
+		return err
+	}
+	until(ctx, end)
+	if i := n.active(); i != nil && n.running() > 1 {
+		n.kill(i)
+	}
+	return nil
+}
+
+// zombie freezes the owner for longer than its session lasts, with a successor
+// running, and lets it go on at the moment at which that one takes over: what
+// it then still has under way must not be seen.
+func (n *nemesis) zombie(ctx context.Context, end time.Time) error {
+	old := n.active()
+	if old == nil {
+		return nil
+	}
+	n.freeze(old)
+	defer n.thaw(old)
+	next, err := n.start()
+	if err != nil {
+		return err
+	}
+	wait, cancel := context.WithDeadline(ctx, end.Add(10*time.Second))
+	defer cancel()
+	if err := next.await(wait, "FENCING", "RECOVERING", "VALIDATING", "STREAMING"); err != nil {
+		n.note("zombie: %v", err)
+	}
+	n.thaw(old)
+	n.note("zombie %d thawed while %d takes over", old.n, next.n)
+	until(ctx, end)
+	n.kill(old)
+	return nil
+}
+
+// crash ends or pauses a server and brings it back.
+func (n *nemesis) crash(ctx context.Context, end time.Time, down func() error, up func(context.Context) error) error {
+	if err := down(); err != nil {
+		return err
+	}
+	until(ctx, end)
+	return up(context.WithoutCancel(ctx))
+}
+
+// killDump ends the connector's dump connections at the server.
+func (n *nemesis) killDump(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	rows, err := n.pool.QueryContext(ctx, "SELECT id FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%'")
+	if err != nil {
+		return nil //nolint:nilerr // the server may be down; then it has no dump either
+	}
+	defer rows.Close()
+	var ids []int64
+	for rows.Next() {
+		var id int64
+		if err := rows.Scan(&id); err != nil {
+			return err
+		}
+		ids = append(ids, id)
+	}
+	for _, id := range slices.Sorted(slices.Values(ids)) {
+		_, _ = n.pool.ExecContext(ctx, fmt.Sprintf("KILL %d", id)) // it may be gone
+	}
+	return nil
+}
+
+// foreign keeps another producer's transaction open in one of our topics, and
+// ends it. In the checkpoint topic it is always aborted.
+func (n *nemesis) foreign(ctx context.Context, f fault, end time.Time) error {
+	topic := n.topic(aggregateTypes[f.A%len(aggregateTypes)].name)
+	commit := kgo.TryAbort
+	if f.Kind != "foreign-events" {
+		topic = n.checkpointTopic()
+	} else if f.A%4 < 2 {
+		commit = kgo.TryCommit
+	}
+	// Nothing of this may be cut short by the end of the schedule.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 45*time.Second)
+	defer cancel()
+	client, err := kgo.NewClient(kgo.SeedBrokers(strings.Split(n.servers.cluster.Bootstrap, ",")...), kgo.DefaultProduceTopic(topic),
+		kgo.TransactionalID(fmt.Sprintf("foreign-%s-%d", n.prefix, f.At.Milliseconds())), kgo.TransactionTimeout(15*time.Second))
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	if err := client.BeginTransaction(); err != nil {
+		return err
+	}
+	record := &kgo.Record{Key: []byte("foreign"), Value: []byte("foreign"), Headers: []kgo.RecordHeader{{Key: foreignHeader, Value: []byte("1")}}}
+	if err := client.ProduceSync(ctx, record).FirstErr(); err != nil {
+		n.note("foreign: %v", err)
+		return nil // the broker is down as well
+	}
+	n.note("foreign transaction open in %s[%d]@%d", topic, record.Partition, record.Offset)
+	if f.Kind == "foreign-recovery" {
+		until(ctx, time.Now().Add(time.Second))
+		if i := n.active(); i != nil {
+			n.kill(i)
+		}
+		if _, err := n.start(); err != nil {
+			return err
+		}
+	}
+	until(ctx, end)
+	if err := client.EndTransaction(ctx, commit); err != nil {
+		n.note("foreign: end: %v", err)
+	}
+	return nil
+}

@@ -1,0 +1,242 @@
+package faults
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Kafka's request types that matter here (protocol guide, "Api Keys").
+const (
+	apiAddPartitionsToTxn = 24
+	apiEndTxn             = 26
+)
+
+// wire is a proxy before a broker that reads the frames which clients send. It
+// can hold back one EndTxn: the client's connection is reset, so that the
+// client sends it again, and the broker gets the first one later, in the midst
+// of the next transaction (KAFKA-17754).
+type wire struct {
+	upstream string
+	listener net.Listener
+
+	mu    sync.Mutex
+	armed bool
+	// after is how many AddPartitionsToTxn pass before a held EndTxn is
+	// delivered, delay what passes then.
+	after int
+	delay time.Duration
+	held  *heldEnd
+	// said is what the broker answered to late ones.
+	said []string
+}
+
+// heldEnd is an EndTxn on its way.
+type heldEnd struct {
+	frame    []byte
+	broker   net.Conn
+	answered chan string
+}
+
+func newWire(t testing.TB, upstream string) (*wire, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	w := &wire{upstream: upstream, listener: l}
+	go w.serve()
+	t.Cleanup(func() { _ = l.Close() })
+	return w, nil
+}
+
+func (w *wire) serve() {
+	for {
+		client, err := w.listener.Accept()
+		if err != nil {
+			return
+		}
+		go w.connection(client.(*net.TCPConn))
+	}
+}
+
+// arm holds the next EndTxn back.
+func (w *wire) arm(after int, delay time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.armed, w.after, w.delay = true, after, delay
+}
+
+// disarm delivers what is still held and returns what the broker said to late
+// requests since the last call.
+func (w *wire) disarm() []string {
+	w.mu.Lock()
+	w.armed = false
+	w.after, w.delay = 0, 0
+	w.mu.Unlock()
+	w.deliver()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	said := w.said
+	w.said = nil
+	return said
+}
+
+func (w *wire) connection(client *net.TCPConn) {
+	defer client.Close()
+	conn, err := net.Dial("tcp", w.upstream)
+	if err != nil {
+		return
+	}
+	c := &wireConn{wire: w, client: client, broker: conn}
+	done := make(chan struct{})
+	go func() { defer close(done); c.down() }()
+	c.up()
+	if c.orphan == nil {
+		_ = conn.Close()
+	}
+	_ = client.Close()
+	<-done
+	_ = conn.Close()
+}
+
+// wireConn is one client's connection.
+type wireConn struct {
+	wire   *wire
+	client *net.TCPConn
+	broker net.Conn
+
+	mu     sync.Mutex
+	orphan *heldEnd
+}
+
+// up forwards frames to the broker.
+func (c *wireConn) up() {
+	var frame []byte
+	for {
+		var size [4]byte
+		if _, err := io.ReadFull(c.client, size[:]); err != nil {
+			return
+		}
+		n := binary.BigEndian.Uint32(size[:])
+		if n < 8 || n > 200<<20 {
+			return
+		}
+		frame = append(frame[:0], size[:]...)
+		frame = append(frame, make([]byte, n)...)
+		if _, err := io.ReadFull(c.client, frame[4:]); err != nil {
+			return
+		}
+		switch binary.BigEndian.Uint16(frame[4:]) {
+		case apiEndTxn:
+			if c.hold(frame) {
+				return
+			}
+		case apiAddPartitionsToTxn:
+			c.wire.passed()
+		}
+		if _, err := c.broker.Write(frame); err != nil {
+			return
+		}
+	}
+}
+
+// hold keeps the frame if the wire is armed, and resets the client.
+func (c *wireConn) hold(frame []byte) bool {
+	w := c.wire
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.armed || w.held != nil {
+		return false
+	}
+	w.armed = false
+	w.held = &heldEnd{frame: append([]byte(nil), frame...), broker: c.broker, answered: make(chan string, 1)}
+	c.mu.Lock()
+	c.orphan = w.held
+	c.mu.Unlock()
+	_ = c.client.SetLinger(0) // a reset, not an orderly end
+	_ = c.client.Close()
+	return true
+}
+
+// down forwards answers to the client, or reads the one to a late request.
+func (c *wireConn) down() {
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := c.broker.Read(buf)
+		c.mu.Lock()
+		orphan := c.orphan
+		c.mu.Unlock()
+		if orphan != nil {
+			// Size, correlation id, throttle time, error code (EndTxn
+			// response, versions 0 to 2).
+			switch {
+			case err != nil:
+				orphan.answered <- err.Error()
+				return
+			case n >= 14:
+				orphan.answered <- fmt.Sprintf("error code %d", int16(binary.BigEndian.Uint16(buf[12:])))
+				return
+			}
+			continue
+		}
+		if n > 0 {
+			if _, werr := c.client.Write(buf[:n]); werr != nil {
+				// The client has gone; it may have been put off a moment ago.
+				err = errors.Join(err, werr)
+				c.mu.Lock()
+				orphan = c.orphan
+				c.mu.Unlock()
+				if orphan != nil {
+					continue
+				}
+			}
+		}
+		if err != nil {
+			_ = c.client.Close()
+			return
+		}
+	}
+}
+
+// passed counts what follows a held EndTxn.
+func (w *wire) passed() {
+	w.mu.Lock()
+	due := w.held != nil && w.after <= 1
+	if w.held != nil {
+		w.after--
+	}
+	delay := w.delay
+	w.mu.Unlock()
+	if due {
+		<-time.After(delay)
+		w.deliver()
+	}
+}
+
+// deliver sends the held EndTxn and waits for its answer.
+func (w *wire) deliver() {
+	w.mu.Lock()
+	h := w.held
+	w.held = nil
+	w.mu.Unlock()
+	if h == nil {
+		return
+	}
+	said := "not delivered"
+	if _, err := h.broker.Write(h.frame); err == nil {
+		select {
+		case said = <-h.answered:
+		case <-time.After(2 * time.Second):
+			said = "no answer"
+		}
+	}
+	_ = h.broker.Close()
+	w.mu.Lock()
+	w.said = append(w.said, said)
+	w.mu.Unlock()
+}

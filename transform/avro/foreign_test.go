@@ -1,0 +1,199 @@
+package avro
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"math"
+	"math/big"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/linkedin/goavro/v2"
+
+	"millrace/tests/services"
+)
+
+// decodeScript reads lines {"schema": …, "values": [[hex, wanted], …]}, decodes
+// each value with fastavro and compares what it means, logical types included.
+const decodeScript = `
+import sys, json, io, struct, datetime, decimal, uuid
+import fastavro
+EPOCH = datetime.datetime(1970, 1, 1)
+MICRO = datetime.timedelta(microseconds=1)
+
+def plain(v):
+    if v is None: return "null"
+    if v is True or v is False: return "b:" + str(v).lower()
+    if isinstance(v, int): return "i:" + str(v)
+    if isinstance(v, float): return "f:" + struct.pack(">d", v).hex()
+    if isinstance(v, str): return "s:" + v
+    if isinstance(v, bytes): return "x:" + v.hex()
+    if isinstance(v, uuid.UUID): return "s:" + str(v)
+    if isinstance(v, decimal.Decimal): return "d:" + format(v, "f")
+    if isinstance(v, datetime.datetime):
+        if v.tzinfo is not None: v = v.astimezone(datetime.timezone.utc).replace(tzinfo=None)
+        return "t:" + str((v - EPOCH) // MICRO)
+    if isinstance(v, datetime.date): return "t:" + str((v - EPOCH.date()).days)
+    if isinstance(v, datetime.time):
+        return "t:" + str(((v.hour * 60 + v.minute) * 60 + v.second) * 1000000 + v.microsecond)
+    if isinstance(v, list): return [plain(x) for x in v]
+    return {k: plain(x) for k, x in v.items()}
+
+count = 0
+for line in sys.stdin:
+    job = json.loads(line)
+    schema = fastavro.parse_schema(json.loads(job["schema"]))
+    for text, want in job["values"]:
+        source = io.BytesIO(bytes.fromhex(text))
+        have = plain(fastavro.schemaless_reader(source, schema, None))
+        if source.read(1): sys.exit("bytes are left of %s by %s" % (text, job["schema"]))
+        if have != want: sys.exit("%s by %s\nis   %s\nwant %s" % (text, job["schema"], json.dumps(have), json.dumps(want)))
+        count += 1
+print(count)
+`
+
+const (
+	fastavroVersion = "1.13.1"
+)
+
+// TestForeignDecoder lets fastavro, which shares no code with goavro or this
+// package, read what the encoder writes.
+func TestForeignDecoder(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	python, err := services.Python(ctx, "fastavro-"+fastavroVersion, decodeScript, "fastavro=="+fastavroVersion)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines, out, problems bytes.Buffer
+	want := 0
+	for seed := range sizeOf(t, "AVRO_SCHEMAS", 200) {
+		g := &generator{Rand: rand.New(rand.NewPCG(uint64(seed), 5)), wide: true}
+		s := mustParse(t, g.schema(4))
+		want += writeJob(t, &lines, g, s)
+	}
+	python.Stdin, python.Stdout, python.Stderr = &lines, &out, &problems
+	if err := python.Run(); err != nil {
+		t.Fatalf("%v\n%s", err, problems.String())
+	}
+	line, err := bufio.NewReader(&out).ReadString('\n')
+	if err != nil || strings.TrimSpace(line) != strconv.Itoa(want) {
+		t.Fatalf("want %d values read, have %q", want, line)
+	}
+	t.Logf("%d values", want)
+}
+
+// writeJob writes some values of a schema as fastavro is to find them.
+func writeJob(t *testing.T, lines *bytes.Buffer, g *generator, s *Schema) int {
+	t.Helper()
+	codec, err := goavro.NewCodec(s.Text())
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := s.Compile()
+	job := struct {
+		Schema string   `json:"schema"`
+		Values [][2]any `json:"values"`
+	}{Schema: s.Text()}
+	for range 25 {
+		_, doc := g.value(s)
+		encoded, err := e.AppendBinary(nil, binaryOf(doc))
+		if err != nil {
+			t.Fatalf("%v\n%s", err, textOf(nil, doc))
+		}
+		native, _, err := codec.NativeFromBinary(encoded)
+		if err != nil {
+			t.Fatal(err)
+		}
+		job.Values = append(job.Values, [2]any{hex.EncodeToString(encoded), plainOf(s, native)})
+	}
+	line, err := json.Marshal(job)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines.Write(append(line, '\n'))
+	return len(job.Values)
+}
+
+// plainOf writes what goavro decodes in the form of the script's plain.
+func plainOf(s *Schema, native any) any {
+	switch s.kind {
+	case Union:
+		for name, v := range unionOf(native) {
+			for _, b := range s.branches {
+				if goavroName(b) == name {
+					return plainOf(b, v)
+				}
+			}
+		}
+		return "null"
+	case Array:
+		items := []any{}
+		for _, v := range native.([]any) {
+			items = append(items, plainOf(s.element, v))
+		}
+		return items
+	case Map:
+		entries := map[string]any{}
+		for k, v := range native.(map[string]any) {
+			entries[k] = plainOf(s.element, v)
+		}
+		return entries
+	case Record:
+		entries := map[string]any{}
+		for _, f := range s.fields {
+			entries[f.Name] = plainOf(f.Type, native.(map[string]any)[f.Name])
+		}
+		return entries
+	}
+	return plainScalar(s, native)
+}
+
+func unionOf(native any) map[string]any {
+	m, _ := native.(map[string]any)
+	return m
+}
+
+func plainScalar(s *Schema, native any) string {
+	switch v := native.(type) {
+	case nil:
+		return "null"
+	case bool:
+		return "b:" + strconv.FormatBool(v)
+	case float32:
+		return fmt.Sprintf("f:%016x", math.Float64bits(float64(v)))
+	case float64:
+		return fmt.Sprintf("f:%016x", math.Float64bits(v))
+	case string:
+		if s.logical == uuid {
+			v = strings.ToLower(v)
+		}
+		return "s:" + v
+	case []byte:
+		return "x:" + hex.EncodeToString(v)
+	case *big.Rat:
+		return "d:" + v.FloatString(s.scale)
+	case time.Duration:
+		return "t:" + strconv.FormatInt(v.Microseconds(), 10)
+	case time.Time:
+		if s.logical == date {
+			return "t:" + strconv.FormatInt(v.Unix()/86400, 10)
+		}
+		return "t:" + strconv.FormatInt(v.UnixMicro(), 10)
+	case int64:
+		switch s.logical { // goavro knows no local times
+		case localMillis:
+			return "t:" + strconv.FormatInt(v*1000, 10)
+		case localMicros:
+			return "t:" + strconv.FormatInt(v, 10)
+		}
+	}
+	return fmt.Sprintf("i:%d", native)
+}
