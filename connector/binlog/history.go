@@ -19,6 +19,9 @@ func (s *Source) resume(ctx context.Context, srv *server, from pipeline.Position
 			Fix:  "give the connector another name, or move its checkpoint with millrace checkpoint set",
 		}
 	}
+	if err := s.opts.checkPartial(from.Partial); err != nil {
+		return begin{}, err
+	}
 	same := srv.same(from)
 	var b begin
 	var err error

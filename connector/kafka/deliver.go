@@ -58,7 +58,7 @@ func (s *Sink) deliver(ctx context.Context, b *pipeline.Batch) error {
 	if over(gone) {
 		return errLost
 	}
-	if b.Begins == s.tx.open {
+	if b.Begins == s.tx.open && !(s.split && !b.Begins) {
 		return with(refusal(pipeline.ExitInternal, "batch-order", fmt.Sprintf("a batch begins %t while a transaction is open %t", b.Begins, s.tx.open)), "", "report this defect; starting again goes on from the last checkpoint", nil)
 	}
 	if err := s.prepare(ctx, b); err != nil {
@@ -74,10 +74,29 @@ func (s *Sink) deliver(ctx context.Context, b *pipeline.Batch) error {
 			return err
 		}
 	}
-	if !b.Ends {
+	if !b.Ends && !s.splits(b) {
 		return s.inTime()
 	}
-	return s.commit(ctx, b, gone)
+	if err := s.commit(ctx, b, gone); err != nil {
+		return err
+	}
+	s.split = !b.Ends
+	return nil
+}
+
+// splitShare is how much of the transaction timeout may pass before a source
+// transaction that is not at its end is committed in parts. One more batch must
+// fit between it and timeShare.
+const splitShare = 0.4
+
+// splits reports whether the open transaction is to be committed although the
+// source transaction goes on: its readers then see a part of it for a while,
+// instead of nothing ever.
+func (s *Sink) splits(b *pipeline.Batch) bool {
+	if s.opts.NeverSplit || s.opts.AtLeastOnce || b.End.Partial == nil {
+		return false
+	}
+	return time.Since(s.tx.began) >= time.Duration(splitShare*float64(s.opts.TransactionTimeout))
 }
 
 // prepare decides everything that can be decided before a transaction opens:

@@ -46,6 +46,8 @@ type Sink struct {
 		unproven bool
 		end      int64
 	}
+	// split says that the last commit ended inside of a source transaction.
+	split bool
 	// last is the checkpoint that was recovered, nil when there was none;
 	// moving is what the next one says of the person who writes it.
 	last   *Checkpoint
