@@ -124,9 +124,10 @@ func checkCommand(t *testing.T, tree *cobra.Command, text literal, match []strin
 // prose are words behind the program's name that are no command.
 var prose = map[string]bool{"or not": true, "that wrote": true, "whether it": true}
 
-// isTopicOrRoom reports names that are none of settings.
+// isTopicOrRoom reports names that are none of settings: topics, and properties
+// of schema files.
 func isTopicOrRoom(name string) bool {
-	return slices.Contains([]string{"millrace.checkpoints", "millrace.status"}, name)
+	return slices.Contains([]string{"millrace.checkpoints", "millrace.status", "millrace.retired"}, name)
 }
 
 // knownSettings returns whether a setting is taken by a connector.
