@@ -20,6 +20,9 @@ const (
 )
 
 var (
+	// ErrUnknown says that a Transformer cannot take a row before it has asked
+	// something outside: see Learner.
+	ErrUnknown = errors.New("not known yet")
 	// ErrSourceLost says that the stream ended for a reason that a new
 	// connection may cure.
 	ErrSourceLost = errors.New("source connection lost")

@@ -126,15 +126,16 @@ var changesOfTables = []ddl{
 // seen, and one for each that stops its own.
 type ddlRig struct {
 	*rig
+	rows     []ddl
 	siblings map[int]*rig
 	process  *process
 }
 
 func (d *ddlRig) table(i int) string { return fmt.Sprintf("%s.c%d", d.schema, i) }
 
-func newDDLRig(t *testing.T, db *services.Database) *ddlRig {
+func newDDLRig(t *testing.T, db *services.Database, rows []ddl) *ddlRig {
 	t.Helper()
-	d := &ddlRig{rig: newRig(t, db, 1), siblings: map[int]*rig{}}
+	d := &ddlRig{rig: newRig(t, db, 1), rows: rows, siblings: map[int]*rig{}}
 	folder := filepath.Join(d.dir, "schemas", "tables")
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		t.Fatal(err)
@@ -153,7 +154,7 @@ func newDDLRig(t *testing.T, db *services.Database) *ddlRig {
 	d.settings["topic.creation.default.partitions"] = "1"
 	d.settings["topic.creation.default.replication.factor"] = "1"
 	var entries, names []string
-	for i, c := range changesOfTables {
+	for i, c := range rows {
 		d.exec(t, i, "CREATE TABLE T ("+itemColumns+", PRIMARY KEY (id))"+map[bool]string{true: " PARTITION BY RANGE (id) (PARTITION p0 VALUES LESS THAN (1000))"}[c.partitioned])
 		if len(c.refused) == 0 {
 			entries, names = append(entries, d.table(i)+":Loose"), append(names, fmt.Sprintf("%s\\.c%d", d.schema, i))
@@ -176,7 +177,7 @@ func (d *ddlRig) exec(t *testing.T, i int, statement string) {
 	statement = strings.NewReplacer("TABLE T", "TABLE "+d.table(i), "INTO T", "INTO "+d.table(i), "FROM T", "FROM "+d.table(i), "LIKE T", "LIKE "+d.table(i),
 		"TO T", "TO "+d.table(i), ", T_", ", "+d.table(i)+"_", "TO T_", "TO "+d.table(i)+"_").Replace(statement)
 	if err := d.db.Exec(t.Context(), statement); err != nil {
-		t.Fatalf("%s: %s: %v", changesOfTables[i].name, statement, err)
+		t.Fatalf("%s: %s: %v", d.rows[i].name, statement, err)
 	}
 }
 
@@ -185,7 +186,7 @@ func (d *ddlRig) insert(t *testing.T, i, id int, changed bool) {
 	t.Helper()
 	statement := itemInsert
 	if changed {
-		statement = strings.NewReplacer(changesOfTables[i].replace...).Replace(statement)
+		statement = strings.NewReplacer(d.rows[i].replace...).Replace(statement)
 	}
 	d.exec(t, i, strings.Replace(statement, "ID", itoa(id), 1))
 }
@@ -214,7 +215,7 @@ func mapped(m map[int]*rig) []*rig {
 // change applies a DDL and writes the row again, and a last one.
 func (d *ddlRig) change(t *testing.T, i int) {
 	t.Helper()
-	c := changesOfTables[i]
+	c := d.rows[i]
 	d.exec(t, i, "DELETE FROM T")
 	list := c.statements
 	if list == nil {
@@ -242,23 +243,23 @@ func (d *ddlRig) change(t *testing.T, i int) {
 func TestDDL(t *testing.T) {
 	servers(t, func(t *testing.T, db *services.Database) {
 		t.Run("live", func(t *testing.T) {
-			d := newDDLRig(t, db)
+			d := newDDLRig(t, db, changesOfTables)
 			d.run(t)
-			for i := range changesOfTables {
+			for i := range d.rows {
 				d.insert(t, i, 1, false)
 				d.change(t, i)
 			}
 			d.verify(t)
 		})
 		t.Run("stopped", func(t *testing.T) {
-			d := newDDLRig(t, db)
+			d := newDDLRig(t, db, changesOfTables)
 			d.run(t)
 			d.insert(t, 0, 1, false)
 			d.value(t, d.client(t, 0))
 			if code := d.process.stop(t); code != 0 {
 				t.Fatalf("exit code %d", code)
 			}
-			for i := range changesOfTables {
+			for i := range d.rows {
 				if i > 0 {
 					d.insert(t, i, 1, false)
 				}
@@ -296,7 +297,7 @@ func (d *ddlRig) value(t *testing.T, client *kgo.Client) *kgo.Record {
 
 // verify holds every table to its row.
 func (d *ddlRig) verify(t *testing.T) {
-	for i, c := range changesOfTables {
+	for i, c := range d.rows {
 		t.Run(c.name, func(t *testing.T) {
 			if len(c.refused) > 0 {
 				d.failed(t, d.siblings[i].name, c.refused)
@@ -341,4 +342,28 @@ func (d *ddlRig) failed(t *testing.T, name string, want []string) {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+}
+
+// TestAlarmBeforeTheFirstRow changes tables, writes no row, and wants to be told
+// what the next one would do; taken back in time, nothing happens.
+func TestAlarmBeforeTheFirstRow(t *testing.T) {
+	servers(t, func(t *testing.T, db *services.Database) {
+		d := newDDLRig(t, db, []ddl{{name: "changed and gone"}, {name: "broken", strict: true, refused: []string{"table-columns"}}})
+		d.run(t)
+		alarm := "msg=\"the next row of the changed table will stop the connector\" connector=" + d.siblings[1].name + " table=" + d.table(1) + " statement=ALTER"
+		d.exec(t, 0, "ALTER TABLE T ADD COLUMN z INT")
+		d.process.logged(t, "msg=\"the definition of a captured table has changed\" connector="+d.name+" table="+d.table(0)+" statement=ALTER")
+		d.exec(t, 1, "ALTER TABLE T RENAME COLUMN name TO title")
+		d.process.logged(t, alarm)
+		d.exec(t, 1, "ALTER TABLE T RENAME COLUMN title TO name")
+		d.insert(t, 1, 1, false)
+		if r := d.value(t, d.client(t, 1)); string(r.Key) != "1" {
+			t.Errorf("have %s", r.Key)
+		}
+		d.exec(t, 0, "RENAME TABLE T TO T_away")
+		d.process.logged(t, "msg=\"a captured table is gone: no rows will come\" connector="+d.name+" table="+d.table(0)+" statement=RENAME")
+		if code := d.process.stop(t); code != 0 {
+			t.Errorf("exit code %d", code)
+		}
+	})
 }
