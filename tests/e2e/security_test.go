@@ -3,6 +3,8 @@ package e2e
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
+	"fmt"
 	"io"
 	"log"
 	"net/http"
@@ -170,6 +172,9 @@ func (s *secured) logins(t *testing.T, mysql, mariadb *rig) {
 		{"kafka certificate, PEM file", mysql, []map[string]string{mutual(map[string]string{"ssl.keystore.location": s.client.BothFile, "ssl.keystore.type": "PEM"})}},
 		{"kafka certificate, PEM text", mysql, []map[string]string{mutual(map[string]string{"ssl.keystore.type": "PEM",
 			"ssl.keystore.certificate.chain": strings.TrimSpace(s.text(t, "client.pem")), "ssl.keystore.key": strings.TrimSpace(s.text(t, "client-key.pem"))})}},
+		{"kafka token", mysql, []map[string]string{ofWorker(s.sasl()), {"worker:sasl.mechanism": "OAUTHBEARER", "worker:sasl.oauthbearer.token.endpoint.url": s.tokens(t),
+			"worker:sasl.jaas.config": `org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required clientId="shop" clientSecret="${env:REGISTRY_TOKEN}" ` +
+				`ssl.truststore.location="` + s.at("trust.jks") + `" ssl.truststore.password="${env:STORE_PASSWORD}";`}}},
 		{"kafka over another name, unchecked", mysql, []map[string]string{ofWorker(s.sasl()), {"worker:ssl.endpoint.identification.algorithm": " ",
 			"worker:bootstrap.servers": elsewhere(t, s.kafka.BootstrapSASL)}}},
 		{"mysql required", mysql, []map[string]string{{"database.ssl.mode": "required", "database.ssl.truststore": "", "database.ssl.truststore.password": ""}}},
@@ -196,4 +201,30 @@ func (s *secured) viaDatabase(t *testing.T, d *services.Database) map[string]str
 	t.Helper()
 	host, port, _ := strings.Cut(elsewhere(t, d.Addr()), ":")
 	return map[string]string{"database.hostname": host, "database.port": port}
+}
+
+// tokens is an endpoint over TLS that gives unsigned tokens to who knows
+// tokenSecret.
+func (s *secured) tokens(t *testing.T) string {
+	t.Helper()
+	pair, err := tls.LoadX509KeyPair(s.client.CertFile, s.client.KeyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if user, secret, _ := r.BasicAuth(); user != "shop" || secret != tokenSecret {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		part := base64.RawURLEncoding.EncodeToString
+		now := time.Now().Unix()
+		token := part([]byte(`{"alg":"none"}`)) + "." + part(fmt.Appendf(nil, `{"sub":"shop","iat":%d,"exp":%d}`, now, now+3600)) + "."
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprintf(w, `{"access_token":%q,"token_type":"Bearer","expires_in":3600}`, token)
+	}))
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
+	server.Config.ErrorLog = discard()
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	return server.URL
 }
