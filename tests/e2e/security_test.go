@@ -173,8 +173,7 @@ func (s *secured) logins(t *testing.T, mysql, mariadb *rig) {
 		{"kafka certificate, PEM text", mysql, []map[string]string{mutual(map[string]string{"ssl.keystore.type": "PEM",
 			"ssl.keystore.certificate.chain": strings.TrimSpace(s.text(t, "client.pem")), "ssl.keystore.key": strings.TrimSpace(s.text(t, "client-key.pem"))})}},
 		{"kafka token", mysql, []map[string]string{ofWorker(s.sasl()), {"worker:sasl.mechanism": "OAUTHBEARER", "worker:sasl.oauthbearer.token.endpoint.url": s.tokens(t),
-			"worker:sasl.jaas.config": `org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required clientId="shop" clientSecret="${env:REGISTRY_TOKEN}" ` +
-				`ssl.truststore.location="` + s.at("trust.jks") + `" ssl.truststore.password="${env:STORE_PASSWORD}";`}}},
+			"worker:sasl.jaas.config": s.tokenJAAS()}}},
 		{"kafka over another name, unchecked", mysql, []map[string]string{ofWorker(s.sasl()), {"worker:ssl.endpoint.identification.algorithm": " ",
 			"worker:bootstrap.servers": elsewhere(t, s.kafka.BootstrapSASL)}}},
 		{"mysql required", mysql, []map[string]string{{"database.ssl.mode": "required", "database.ssl.truststore": "", "database.ssl.truststore.password": ""}}},
@@ -201,6 +200,12 @@ func (s *secured) viaDatabase(t *testing.T, d *services.Database) map[string]str
 	t.Helper()
 	host, port, _ := strings.Cut(elsewhere(t, d.Addr()), ":")
 	return map[string]string{"database.hostname": host, "database.port": port}
+}
+
+// tokenJAAS is the login module for tokens of the endpoint.
+func (s *secured) tokenJAAS() string {
+	return `org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required clientId="shop" clientSecret="${env:REGISTRY_TOKEN}" ` +
+		`ssl.truststore.location="` + s.at("trust.jks") + `" ssl.truststore.password="${env:STORE_PASSWORD}";`
 }
 
 // tokens is an endpoint over TLS that gives unsigned tokens to who knows
