@@ -135,7 +135,7 @@ func (t *task) transformer(log *slog.Logger, newTopic func(context.Context, stri
 	}
 	deps := transform.Deps{RunID: run.String(), Log: log, Defaults: binlog.NewFacts(t.source), NewTopic: newTopic}
 	free = func() {}
-	if t.transform.Type == transform.TypeEnvelope {
+	if t.transform.Declares() {
 		port, err := t.client(log)
 		if err != nil {
 			return nil, nil, err

@@ -106,6 +106,9 @@ func listCatalog(catalog *schemas.Catalog) []listed {
 			list = append(list, listed{Aggregate: a.Name, Type: e.Type, Version: e.Version, Record: e.Name, Retired: e.Retired, File: e.File})
 		}
 	}
+	for _, t := range catalog.Tables() {
+		list = append(list, listed{Aggregate: "(tables)", Type: t.Name, Record: t.Record, File: t.File})
+	}
 	return list
 }
 

@@ -96,7 +96,7 @@ func readTask(name string, view *config.View) *task {
 	t.sink = kafka.ReadOptions(view)
 	t.source.Name = t.sink.Group() // two instances may run connectors of one name
 	t.transform = transform.ReadOptions(view)
-	if t.transform.Type == transform.TypeEnvelope {
+	if t.transform.Declares() {
 		t.registry = registry.ReadOptions(view, "value.converter.")
 		readRegistry(view, &t.registry)
 	}

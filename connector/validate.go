@@ -14,7 +14,6 @@ import (
 	"millrace/connector/kafka"
 	"millrace/connector/pipeline"
 	"millrace/schemas"
-	"millrace/transform"
 )
 
 func validateCommand(out outside) *cobra.Command {
@@ -105,7 +104,7 @@ func (t *task) check(ctx context.Context, offline bool) []finding {
 	t.sink.Log = quiet
 	_, err = kafka.ReadCheckpoint(ctx, t.sink)
 	list = append(list, t.finding("kafka", err))
-	if t.transform.Type == transform.TypeEnvelope {
+	if t.transform.Declares() {
 		list = append(list, t.finding("registry", t.checkRegistry(ctx, quiet)))
 	}
 	return list

@@ -60,6 +60,7 @@ type Aggregate struct {
 // Catalog is what a folder of schemas declares. It is immutable.
 type Catalog struct {
 	aggregates []Aggregate
+	tables     []Table
 	shared     map[string]*node
 	envelope   *node
 }
@@ -76,7 +77,8 @@ func LoadDir(dir string) (*Catalog, error) {
 }
 
 // Load reads a catalogue: a folder per aggregate (it may be empty), in it one
-// record per file <EventType>.avsc; named types in the folder common; names
+// record per file <EventType>.avsc; named types in the folder common, records of
+// plain tables in the folder tables; names
 // that begin with a dot are passed over, as are other files at the root. All
 // problems are reported together in a *pipeline.Refusal, one line each, as
 // file:line: text.
@@ -85,6 +87,7 @@ func Load(fsys fs.FS) (*Catalog, error) {
 	l.catalog.envelope = l.template()
 	folders := l.folders()
 	l.common()
+	l.tables()
 	for _, name := range folders {
 		l.catalog.aggregates = append(l.catalog.aggregates, l.aggregate(name))
 	}
@@ -168,7 +171,7 @@ func (l *loader) folders() []string {
 		switch {
 		case err != nil:
 			l.problem(name, err)
-		case info.IsDir() && name != sharedFolder:
+		case info.IsDir() && name != sharedFolder && name != tablesFolder:
 			names = append(names, name)
 		case !info.IsDir() && strings.HasSuffix(name, extension) && name != envelopeFile:
 			l.problem(name, errors.New("an event's file stands in the folder of its aggregate: <aggregate>/"+name))
@@ -181,7 +184,7 @@ func (l *loader) folders() []string {
 // files returns the .avsc files of a folder, sorted.
 func (l *loader) files(folder string) []string {
 	entries, err := fs.ReadDir(l.fsys, folder)
-	if err != nil && (folder != sharedFolder || !errors.Is(err, fs.ErrNotExist)) {
+	if err != nil && (folder != sharedFolder && folder != tablesFolder || !errors.Is(err, fs.ErrNotExist)) {
 		l.problem(folder, err)
 	}
 	var names []string

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -213,6 +214,57 @@ func TestSharedTypesMayReferToEachOther(t *testing.T) {
 	}
 	if _, err := goavro.NewCodec(text); err != nil {
 		t.Errorf("%v in %s", err, text)
+	}
+}
+
+const customer = `{"type":"record","name":"Customer","namespace":"crm",
+"millrace.key":["id"],"millrace.form":"change","fields":[
+{"name":"id","type":"long","millrace.columns":["id","customer_id"],"default":0,"millrace.if_missing":"default"},
+{"name":"born","type":["null",{"type":"int","logicalType":"date"}],"default":null,"millrace.zero_date":"null"},
+{"name":"at","type":{"type":"long","logicalType":"timestamp-micros"},"millrace.time_zone":"UTC"}]}`
+
+func TestTables(t *testing.T) {
+	c, err := schemas.Load(fstest.MapFS{"tables/Customer.avsc": file(customer), "order/.keep": file("")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, known := c.Aggregate("tables"); known {
+		t.Error("the folder of tables is an aggregate")
+	}
+	s, known := c.Table("Customer")
+	if !known || len(c.Tables()) != 1 || s.Record != "crm.Customer" || s.Form != schemas.Change || !slices.Equal(s.Key, []string{"id"}) || strings.Contains(s.Text, "millrace.") {
+		t.Errorf("have %+v", s)
+	}
+	if f := s.Fields[0]; !slices.Equal(f.Columns, []string{"id", "customer_id"}) || !f.DefaultIfMissing || s.Fields[1].ZeroDate != "null" || !s.Fields[2].UTC || !slices.Equal(s.Fields[2].Columns, []string{"at"}) {
+		t.Errorf("have %+v", s.Fields)
+	}
+	text, err := c.Change(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := goavro.NewCodec(text); err != nil || !strings.HasPrefix(text, `{"type":"record","name":"crm.CustomerChange"`) {
+		t.Errorf("%v: %s", err, text)
+	}
+}
+
+func TestTableProblems(t *testing.T) {
+	for name, c := range map[string]struct{ old, new, want string }{
+		"no key":     {`"millrace.key":["id"],`, ``, "tables/Customer.avsc:1: millrace.key is missing"},
+		"bad key":    {`["id"]`, `["no"]`, "tables/Customer.avsc:2: millrace.key names no, which is no field of crm.Customer"},
+		"key word":   {`["id"]`, `"id"`, "millrace.key is a list of fields' names"},
+		"form":       {`"change"`, `"changes"`, `millrace.form is "state" or "change"`},
+		"columns":    {`["id","customer_id"]`, `[]`, "tables/Customer.avsc:3: millrace.columns is a list of columns' names"},
+		"missing":    {`:"default"`, `:"null"`, "millrace.if_missing is one of stop, default"},
+		"no default": {`"default":0,`, ``, `has millrace.if_missing: "default", and no default`},
+		"zero date":  {`"millrace.zero_date":"null"`, `"millrace.zero_date":"never"`, "millrace.zero_date is one of null, epoch"},
+		"zone":       {`"UTC"`, `"CET"`, "millrace.time_zone is one of UTC"},
+		"no record":  {`"record"`, `"enum"`, "the shape of a table is a record"},
+		"type":       {`"type":"long","mill`, `"type":"lang","mill`, `tables/Customer.avsc:3: unknown type "lang"`},
+	} {
+		text := strings.Replace(customer, c.old, c.new, 1)
+		if _, err := schemas.Load(fstest.MapFS{"tables/Customer.avsc": file(text)}); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: have %v\nwant %s", name, err, c.want)
+		}
 	}
 }
 

@@ -11,11 +11,11 @@ import (
 //go:embed envelope.avsc
 var envelopeText []byte
 
-//go:embed customer order common
+//go:embed customer order common tables
 var examples embed.FS
 
 // Embedded returns the example catalogue that the demo uses: the aggregates
-// order and customer. Its text is part of the program, so it always loads.
+// order and customer, and the plain table Customer. Its text is part of the program, so it always loads.
 func Embedded() (*Catalog, error) { return Load(examples) }
 
 // Examples returns the files of the example catalogue, for a person who wants

@@ -142,6 +142,9 @@ func (t *Transformer) knownTopics() error {
 // Subjects returns the subjects of the known aggregates with their schemas,
 // sorted by subject; none in the Event Router's form.
 func (t *Transformer) Subjects() ([]Subject, error) {
+	if t.opts.Type == TypeTableShape {
+		return t.shapeSubjects(), nil
+	}
 	if t.opts.Type != TypeEnvelope {
 		return nil, nil
 	}
@@ -167,7 +170,7 @@ func (t *Transformer) Subjects() ([]Subject, error) {
 // may cut short: the next start goes on. Where registering is not allowed the
 // schemas must be there.
 func (t *Transformer) Prepare(ctx context.Context) error {
-	if t.opts.Type != TypeEnvelope {
+	if !t.opts.Declares() {
 		return nil
 	}
 	subjects, err := t.Subjects()
@@ -184,6 +187,14 @@ func (t *Transformer) Prepare(ctx context.Context) error {
 		if err := t.deps.Registry.DryRun(ctx, subjects); err != nil {
 			return err
 		}
+	}
+	for _, entry := range t.opts.Tables {
+		if err := t.learnShape(ctx, t.shapes[entry.Table]); err != nil {
+			return err
+		}
+	}
+	if t.opts.Type == TypeTableShape {
+		return nil
 	}
 	byName := map[string]string{}
 	for name, owner := range t.subjects {
@@ -270,8 +281,20 @@ func (t *Transformer) resolve(ctx context.Context, name, topic string) (*aggrega
 
 // learn asks the registry for the id of an aggregate's schema.
 func (t *Transformer) learn(ctx context.Context, name string, s Subject) (*aggregate, error) {
+	id, err := t.identify(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	a := &aggregate{name: name, events: t.codecs.events[name], types: t.codecs.types[name]}
+	binary.BigEndian.PutUint32(a.prefix[1:], uint32(id))
+	t.aggregates[name] = a
+	return a, nil
+}
+
+// identify asks the registry for a schema's id and pins it.
+func (t *Transformer) identify(ctx context.Context, s Subject) (int, error) {
 	if t.deps.Registry == nil {
-		return nil, errNoRegistry(t.opts.Value.Key)
+		return 0, errNoRegistry(t.opts.Value.Key)
 	}
 	ask := t.deps.Registry.Lookup
 	if t.opts.Register {
@@ -279,13 +302,10 @@ func (t *Transformer) learn(ctx context.Context, name string, s Subject) (*aggre
 	}
 	id, err := ask(ctx, s)
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
-	a := &aggregate{name: name, events: t.codecs.events[name], types: t.codecs.types[name]}
-	binary.BigEndian.PutUint32(a.prefix[1:], uint32(id))
-	t.aggregates[name] = a
 	t.pins[s.Name] = pinOf(s, id)
-	return a, nil
+	return id, nil
 }
 
 // place adds the row's place to a refusal that has none.

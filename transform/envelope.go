@@ -133,18 +133,22 @@ func (e *envelopePlan) head(j *rowJob, a *aggregate, rec pipeline.Record, occurr
 	dst = avro.AppendBytes(dst, rec.Key)
 	dst = avro.AppendBytes(dst, kind)
 	dst = avro.AppendLong(dst, occurred)
-	dst = avro.AppendString(dst, e.t.opts.Prefix)
+	j.batch.Arena = e.t.appendSource(dst, j)
+	return e.trace(j)
+}
+
+// appendSource appends the record EnvelopeSource.
+func (t *Transformer) appendSource(dst []byte, j *rowJob) []byte {
+	dst = avro.AppendString(dst, t.opts.Prefix)
 	if j.tx.GTID.IsZero() {
 		dst = avro.AppendLong(dst, 0)
 	} else {
-		e.t.scratch.buf = j.tx.GTID.AppendText(e.t.scratch.buf[:0])
-		dst = avro.AppendBytes(avro.AppendLong(dst, 1), e.t.scratch.buf)
+		t.scratch.buf = j.tx.GTID.AppendText(t.scratch.buf[:0])
+		dst = avro.AppendBytes(avro.AppendLong(dst, 1), t.scratch.buf)
 	}
 	dst = avro.AppendLong(dst, int64(j.row.Ordinal))
 	dst = avro.AppendLong(dst, j.tx.CommitTime)
-	dst = append(dst, 0) // streamed, not from a snapshot
-	j.batch.Arena = dst
-	return e.trace(j)
+	return append(dst, 0) // streamed, not from a snapshot
 }
 
 // trace appends the trace context, or its null.

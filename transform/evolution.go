@@ -150,7 +150,8 @@ func DeclaredRecords(schema string) []string {
 }
 
 // CatalogSubjects returns what a catalogue's files make, without topics: the
-// envelope of each aggregate, under its name.
+// envelope of each aggregate, under its name, and the record of each plain
+// table.
 func CatalogSubjects(c *schemas.Catalog) ([]Subject, error) {
 	var subjects []Subject
 	for _, a := range c.Aggregates() {
@@ -159,6 +160,9 @@ func CatalogSubjects(c *schemas.Catalog) ([]Subject, error) {
 			return nil, fmt.Errorf("make the envelope of %s: %w", a.Name, err)
 		}
 		subjects = append(subjects, Subject{Name: a.Name, Schema: text})
+	}
+	for _, t := range c.Tables() {
+		subjects = append(subjects, Subject{Name: "tables/" + t.Name, Schema: t.Text})
 	}
 	return subjects, nil
 }

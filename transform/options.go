@@ -44,12 +44,17 @@ type Options struct {
 	// ContextHeaders adds Debezium's __debezium.context headers, IDHeader the
 	// header "id".
 	ContextHeaders, IDHeader bool
-	// Skipped are the operations of skipped.operations.
-	SkipInserts, SkipUpdates bool
+	// Skipped are the operations of skipped.operations; Tombstones is
+	// tombstones.on.delete. Deletes count for plain tables alone.
+	SkipInserts, SkipUpdates, SkipDeletes bool
+	Tombstones                            bool
 	// BinaryMode is binary.handling.mode, DecimalMode decimal.handling.mode.
 	BinaryMode, DecimalMode string
 
-	// What follows is for envelopes alone.
+	// Tables are the plain tables of the table shape.
+	Tables []TableEntry
+
+	// What follows is for declared shapes.
 
 	// SchemaPath is the folder of declared events; empty means none.
 	SchemaPath string
@@ -100,6 +105,10 @@ func ReadOptions(s pipeline.Settings) Options {
 		return o
 	}
 	prefix := "transforms." + o.Transform + "."
+	if o.Type == TypeTableShape {
+		o.tableShape(s, prefix)
+		return o
+	}
 	o.Router = readRouter(&routerReader{Settings: s, prefix: prefix, o: &o})
 	o.Header = readConverter(s, headerConverter, classSimple)
 	o.ContextHeaders = pipeline.Bool(s, "extended.headers.enabled", o.Type == TypeEventRouter)
@@ -116,7 +125,7 @@ func ReadOptions(s pipeline.Settings) Options {
 
 // Declares reports whether the records have declared schemas, which a registry
 // holds.
-func (o *Options) Declares() bool { return o.Type == TypeEnvelope }
+func (o *Options) Declares() bool { return o.Type == TypeEnvelope || o.Type == TypeTableShape }
 
 // chain finds the one transform that makes records, and refuses every other.
 func (o *Options) chain(s pipeline.Settings) {
@@ -130,10 +139,8 @@ func (o *Options) chain(s pipeline.Settings) {
 		switch {
 		case kind == "":
 			s.Problem(key, "is not set; these are: "+TypeEnvelope+", "+TypeEventRouter)
-		case kind == TypeTableShape:
-			s.Problem(key, kind+" is not supported yet; these are: "+TypeEnvelope+", "+TypeEventRouter)
-		case kind != TypeEnvelope && kind != TypeEventRouter:
-			s.Problem(key, "the transform "+kind+" is not supported yet; these are: "+TypeEnvelope+", "+TypeEventRouter)
+		case kind != TypeEnvelope && kind != TypeEventRouter && kind != TypeTableShape:
+			s.Problem(key, "the transform "+kind+" is not supported yet; these are: "+strings.Join([]string{TypeEnvelope, TypeEventRouter, TypeTableShape}, ", "))
 		case o.Transform != "":
 			s.Problem(key, "a second transform of this kind is not supported yet: "+strconv.Quote(o.Transform)+" stands before it; use a connector for each")
 		default:
@@ -154,6 +161,14 @@ func (o *Options) chain(s pipeline.Settings) {
 func (o *Options) columns(s pipeline.Settings) {
 	o.BinaryMode = pipeline.OneOf(s, "binary.handling.mode", "bytes", "base64", "base64-url-safe", "hex")
 	o.DecimalMode = pipeline.OneOf(s, "decimal.handling.mode", "precise", "string", "double")
+	o.operations(s)
+	// After routing there is neither a delete nor a table key.
+	pipeline.Bool(s, "tombstones.on.delete", true)
+	s.Lookup("message.key.columns")
+}
+
+// operations reads which changes make no records.
+func (o *Options) operations(s pipeline.Settings) {
 	skipped := pipeline.String(s, "skipped.operations", "t")
 	for word := range strings.SplitSeq(skipped, ",") {
 		switch strings.ToLower(strings.TrimSpace(word)) {
@@ -161,15 +176,13 @@ func (o *Options) columns(s pipeline.Settings) {
 			o.SkipInserts = true
 		case "u":
 			o.SkipUpdates = true
-		case "d", "t", "none", "":
-			// Deletes and truncations never become events.
+		case "d":
+			o.SkipDeletes = true
+		case "t", "none", "":
 		default:
 			s.Problem("skipped.operations", "want a list of c, u, d, t, or none; have "+strconv.Quote(skipped))
 		}
 	}
-	// After routing there is neither a delete nor a table key.
-	pipeline.Bool(s, "tombstones.on.delete", true)
-	s.Lookup("message.key.columns")
 }
 
 // onlyDefault lists settings of Debezium that change events and of which only
@@ -198,8 +211,8 @@ func (o *Options) refuseUnsupported(s pipeline.Settings) {
 		if v = strings.TrimSpace(v); !set || v == "" || strings.EqualFold(v, d.def) {
 			continue
 		}
-		if o.Type == TypeEnvelope && (strings.HasSuffix(d.key, ".mode") || strings.HasPrefix(d.key, "include.")) {
-			o.Notes = append(o.Notes, d.key+" has no effect on "+TypeEnvelope+": the declared schema says what a value becomes")
+		if o.Declares() && (strings.HasSuffix(d.key, ".mode") || strings.HasPrefix(d.key, "include.")) {
+			o.Notes = append(o.Notes, d.key+" has no effect on "+o.Type+": the declared schema says what a value becomes")
 			continue
 		}
 		s.Problem(d.key, strconv.Quote(v)+" is not supported yet; "+d.def+" is")
@@ -244,17 +257,30 @@ func (o *Options) envelope(s pipeline.Settings) {
 	if !o.IDHeader {
 		o.withoutIDHeader(s)
 	}
+	o.declared(s)
+	if o.Header.Kind == ConvertAvro {
+		s.Problem(headerConverter, o.Header.Class+" is not supported yet; use "+classSimple)
+	}
+	o.IgnoreExtra = pipeline.OneOf(s, "millrace.payload.extra.fields", "reject", "ignore") == "ignore"
+	o.TraceParent = pipeline.String(s, "millrace.trace.traceparent.column", "")
+	o.TraceState = pipeline.String(s, "millrace.trace.tracestate.column", "")
+	if o.TraceState != "" && o.TraceParent == "" {
+		s.Problem("millrace.trace.tracestate.column", "needs millrace.trace.traceparent.column: a trace state alone says nothing")
+	}
+	sort.Strings(o.Aggregates)
+}
+
+// declared reads what envelopes and table shapes share: text keys, Avro values
+// and where their schemas are kept.
+func (o *Options) declared(s pipeline.Settings) {
 	o.Key = readConverter(s, keyConverter, classString)
 	if o.Key.Kind != ConvertString && o.Key.Kind != ConvertNone {
-		s.Problem(keyConverter, o.Key.Class+" is not supported yet with transforms."+o.Transform+".type="+TypeEnvelope+": the key is text; use "+classString)
+		s.Problem(keyConverter, o.Key.Class+" is not supported yet with transforms."+o.Transform+".type="+o.Type+": the key is text; use "+classString)
 	}
 	o.Value = readConverter(s, valueConverter, classAvro)
 	if o.Value.Kind != ConvertAvro && o.Value.Kind != ConvertNone {
-		s.Problem(valueConverter, o.Value.Class+" does not go with transforms."+o.Transform+".type="+TypeEnvelope+", which writes Avro: set "+
+		s.Problem(valueConverter, o.Value.Class+" does not go with transforms."+o.Transform+".type="+o.Type+", which writes Avro: set "+
 			valueConverter+"="+classAvro+", or transforms."+o.Transform+".type="+TypeEventRouter)
-	}
-	if o.Header.Kind == ConvertAvro {
-		s.Problem(headerConverter, o.Header.Class+" is not supported yet; use "+classSimple)
 	}
 	o.SchemaPath = pipeline.String(s, "millrace.schemas.path", "")
 	o.Namespace = pipeline.String(s, "millrace.schemas.namespace", DefaultNamespace)
@@ -263,15 +289,8 @@ func (o *Options) envelope(s pipeline.Settings) {
 	}
 	o.Compatibility = readCompatibility(s)
 	o.RenewPins = pipeline.OneOf(s, "millrace.schemas.pinned.ids", "check", "renew") == "renew"
-	o.IgnoreExtra = pipeline.OneOf(s, "millrace.payload.extra.fields", "reject", "ignore") == "ignore"
 	o.Register = pipeline.Bool(s, valueConverter+".auto.register.schemas", true)
 	o.Subjects = readStrategy(s, valueConverter+".value.subject.name.strategy")
-	o.TraceParent = pipeline.String(s, "millrace.trace.traceparent.column", "")
-	o.TraceState = pipeline.String(s, "millrace.trace.tracestate.column", "")
-	if o.TraceState != "" && o.TraceParent == "" {
-		s.Problem("millrace.trace.tracestate.column", "needs millrace.trace.traceparent.column: a trace state alone says nothing")
-	}
-	sort.Strings(o.Aggregates)
 }
 
 // withoutIDHeader refuses what would leave a record whose id cannot be told

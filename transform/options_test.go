@@ -15,7 +15,7 @@ func TestOptionProblems(t *testing.T) {
 		"other":          {newSettings("o.type=org.apache.kafka.connect.transforms.RegexRouter"), "transforms.outbox.type: the transform org.apache.kafka.connect.transforms.RegexRouter is not supported yet"},
 		"after it":       {routerSettings("transforms=outbox,late", "transforms.late.type=org.apache.kafka.connect.transforms.InsertHeader"), "transforms.late.type: the transform org.apache.kafka.connect.transforms.InsertHeader is not supported yet"},
 		"two":            {routerSettings("transforms=outbox,second", "transforms.second.type="+TypeEventRouter), "transforms.second.type: a second transform"},
-		"table shape":    {newSettings("o.type=" + TypeTableShape), "millrace.TableShape is not supported yet"},
+		"table shape":    {newSettings("o.type=" + TypeTableShape), "transforms.outbox.tables: is not set"},
 		"predicate":      {routerSettings("o.predicate=p"), "transforms.outbox.predicate: predicates are not supported yet"},
 		"predicates":     {routerSettings("predicates=p"), "predicates: predicates are not supported yet"},
 		"bad operation":  {routerSettings("o.table.op.invalid.behavior=invalidOption"), "transforms.outbox.table.op.invalid.behavior: Invalid value invalidOption for configuration table.op.invalid.behavior: The 'table.op.invalid.behavior' value is invalid: Value must be one of warn, error, fatal"},

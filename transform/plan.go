@@ -29,6 +29,7 @@ type plan struct {
 
 	router   *routerPlan
 	envelope *envelopePlan
+	shape    *shapePlan
 }
 
 // headerCell is a column that becomes a header.
@@ -56,6 +57,9 @@ type compiler struct {
 }
 
 func (t *Transformer) compile(ctx context.Context, table *pipeline.Table) (*plan, error) {
+	if t.opts.Type == TypeTableShape {
+		return t.compileShape(ctx, table)
+	}
 	p := &plan{
 		t: t, table: table, routes: map[string]*route{},
 		id: -1, typ: -1, payload: -1, stamp: -1, traceParent: -1, traceState: -1,
@@ -98,6 +102,9 @@ func (c *compiler) option(name string) string {
 // log cannot be bound.
 func (c *compiler) find(option, column string) (int, error) {
 	if i := c.table.ColumnIndex(column); i >= 0 {
+		if plantedOrdinals {
+			i = firstOrdinal(column, i)
+		}
 		return i, nil
 	}
 	if len(c.table.Columns) > 0 && c.table.Columns[0].Name == "" {
@@ -193,6 +200,9 @@ func primaryKey(table *pipeline.Table) []int {
 
 // transform makes the record of one row, or drops it.
 func (p *plan) transform(ctx context.Context, j *rowJob) error {
+	if p.shape != nil {
+		return p.shape.transform(j)
+	}
 	if j.row.Op == pipeline.Update {
 		if publish, err := p.update(ctx, j); err != nil || !publish {
 			return err

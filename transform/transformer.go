@@ -77,9 +77,11 @@ type Transformer struct {
 	records, subjects map[string]string
 	pins              map[string]Pin
 	topics            map[string]bool
-	codecs            *codecs
-	scratch           scratch
-	updates           uint64
+	// shapes are the declared plain tables, by database.table.
+	shapes  map[string]*tableShape
+	codecs  *codecs
+	scratch scratch
+	updates uint64
 }
 
 // maxPlans bounds the shapes that are remembered: each DDL makes a new one.
@@ -95,7 +97,7 @@ var _ pipeline.Transformer = (*Transformer)(nil)
 // New compiles what does not depend on a table. The options must come from
 // ReadOptions without problems.
 func New(opts Options, deps Deps) (*Transformer, error) {
-	if opts.Transform == "" || opts.Router.route == nil {
+	if opts.Transform == "" || opts.Router.route == nil && opts.Type != TypeTableShape {
 		return nil, errors.New("make a transformer of options that have problems")
 	}
 	t := &Transformer{
@@ -106,6 +108,7 @@ func New(opts Options, deps Deps) (*Transformer, error) {
 		subjects:   map[string]string{},
 		pins:       map[string]Pin{},
 		topics:     map[string]bool{},
+		shapes:     map[string]*tableShape{},
 	}
 	if t.log == nil {
 		t.log = slog.New(slog.DiscardHandler)
@@ -126,6 +129,9 @@ func New(opts Options, deps Deps) (*Transformer, error) {
 			return nil, err
 		}
 	}
+	if opts.Type == TypeTableShape {
+		return t, t.loadShapes()
+	}
 	return t, t.knownTopics()
 }
 
@@ -134,8 +140,8 @@ func New(opts Options, deps Deps) (*Transformer, error) {
 func (t *Transformer) Transform(ctx context.Context, seg *pipeline.Segment, batch *pipeline.Batch) error {
 	for i := range seg.Rows {
 		row := &seg.Rows[i]
-		if row.Op == pipeline.Delete {
-			continue
+		if row.Op == pipeline.Delete && t.opts.Type != TypeTableShape {
+			continue // rows of an outbox are removed when they are old
 		}
 		p, err := t.plan(ctx, row.Table)
 		if err != nil {
@@ -198,7 +204,12 @@ func (j *rowJob) refuse(r pipeline.Refusal) error {
 		r.Where += ", " + at.String()
 	}
 	if r.Fix == "" {
-		r.Fix = "correct what writes such rows; a dead-letter topic for them is not supported yet"
+		r.Fix = "correct what writes such rows"
+	}
+	if r.Exit == pipeline.ExitBadData && !j.tx.GTID.IsZero() {
+		r.Fix += "; to go on without the events of this transaction: millrace checkpoint set --skip " + j.tx.GTID.String() + " --reason '…' and the files"
+	} else if r.Exit == pipeline.ExitBadData {
+		r.Fix += "; to go on without the events of this transaction, move the checkpoint behind it with millrace checkpoint set --file … --pos …"
 	}
 	return &r
 }

@@ -31,6 +31,11 @@ const (
 func (s *Sink) commit(ctx context.Context, b *pipeline.Batch, gone <-chan struct{}) error {
 	now := time.Now()
 	w := s.closing(b, now)
+	if plantedOutside {
+		if err := s.commitApart(ctx, gone); err != nil {
+			return err
+		}
+	}
 	for _, r := range w.records {
 		if err := s.sendKeyed(ctx, r.key, r.value, gone); err != nil {
 			return err

@@ -36,7 +36,7 @@ func (s *Sink) Deliver(ctx context.Context, b *pipeline.Batch) error {
 // fail gives the transaction up and says what err means for the caller.
 func (s *Sink) fail(err error) error {
 	s.fenced = isFenced(err)
-	open := s.tx.open
+	open := s.openID()
 	s.drop()
 	where := ""
 	var d *deliveryError
@@ -47,8 +47,8 @@ func (s *Sink) fail(err error) error {
 		s.metrics.doubts.Add(1)
 		return doubt(err)
 	}
-	if open && s.owner.holds() {
-		s.release()
+	if open != "" && s.owner.holds() {
+		s.release(context.Background(), open)
 	}
 	return err
 }
@@ -98,7 +98,7 @@ func (s *Sink) prepare(ctx context.Context, b *pipeline.Batch) error {
 		if t == nil || t.name != r.Topic {
 			t = table[r.Topic]
 		}
-		id, err := choose(r, t)
+		id, err := s.opts.choose(r, t)
 		if err != nil {
 			return err
 		}
@@ -146,14 +146,14 @@ const (
 
 // choose returns the record's partition, after checking that the record can be
 // written at all.
-func choose(r *pipeline.Record, t *topic) (int32, error) {
+func (o Options) choose(r *pipeline.Record, t *topic) (int32, error) {
 	size := recordOverhead + len(r.Key) + len(r.Value)
 	for i := range r.Headers {
 		size += headerOverhead + len(r.Headers[i].Key) + len(r.Headers[i].Value)
 	}
 	if size > t.limit {
 		return 0, with(refusal(pipeline.ExitBadData, "record-too-large", fmt.Sprintf("event %q takes %d bytes, the limit is %d", r.ID, size, t.limit)), t.name,
-			fmt.Sprintf("kafka-configs.sh --alter --entity-type topics --entity-name %s --add-config max.message.bytes=%d, and set producer.override.max.request.size=%d", t.name, size, size), nil)
+			fmt.Sprintf("kafka-configs.sh --bootstrap-server %s --alter --entity-type topics --entity-name %s --add-config max.message.bytes=%d, and set producer.override.max.request.size=%d", firstServer(o.Bootstrap), t.name, size, size), nil)
 	}
 	n := int32(len(t.parts))
 	if r.Partition < 0 {
@@ -191,7 +191,10 @@ func (s *Sink) begin(ctx context.Context) error {
 			return err
 		}
 	}
-	s.p.place.enter()
+	s.p.place.enter(s.state.next)
+	if s.opts.Paranoid {
+		s.provide()
+	}
 	s.opts.onStep("begun")
 	txn := s.state.txn + 1
 	s.tx = transaction{
@@ -205,13 +208,13 @@ func (s *Sink) begin(ctx context.Context) error {
 // or else replaces the producer: nothing sent by the old one is accepted after
 // the new one's InitTransactions.
 func (s *Sink) settle(ctx context.Context) error {
-	if s.opts.without.proof {
+	if s.opts.Paranoid && s.p.begun {
+		return s.swap(ctx)
+	}
+	if s.opts.without.proof || plantedTrustEnd {
 		s.after.unproven = false
 	}
-	tooBig := false
-	for _, t := range *s.topics.Load() {
-		tooBig = tooBig || t.limit < s.p.batchLimit
-	}
+	tooBig := s.tooBig()
 	if s.after.unproven && !tooBig && s.p.settled(ctx, s.after.end) {
 		s.after.unproven = false
 	}
@@ -219,6 +222,17 @@ func (s *Sink) settle(ctx context.Context) error {
 		return nil
 	}
 	return s.rotate(ctx)
+}
+
+// tooBig reports whether a topic was met that takes less than the producer may
+// send in one request.
+func (s *Sink) tooBig() bool {
+	for _, t := range *s.topics.Load() {
+		if t.limit < s.p.batchLimit {
+			return true
+		}
+	}
+	return false
 }
 
 // rotate replaces the producer between two transactions. What was committed is
@@ -267,8 +281,10 @@ func (s *Sink) publish(ctx context.Context, b *pipeline.Batch, gone <-chan struc
 		}
 	}
 	s.opts.onStep("sent")
-	if err := s.flushed(ctx, gone); err != nil {
-		return err
+	if !plantedEarlyCheckpoint {
+		if err := s.flushed(ctx, gone); err != nil {
+			return err
+		}
 	}
 	s.state.count += uint64(len(b.Records))
 	for _, p := range s.touched {
@@ -323,10 +339,10 @@ func (s *Sink) flushed(ctx context.Context, gone <-chan struct{}) error {
 // alone returns errOvertaken when another producer has written to the
 // checkpoint partition since this task's last commit.
 func (s *Sink) alone() error {
-	if s.opts.without.place {
+	if s.opts.without.place || plantedReadFirst || plantedReadStable {
 		return nil
 	}
-	return s.p.place.follows(s.state.next)
+	return s.p.place.alone()
 }
 
 // enter prepares a part for the records that the open transaction writes.

@@ -86,7 +86,7 @@ func (o Options) classify(err error) errorClass {
 // denials say which permission an authorization error asks for.
 var denials = map[ck.ErrorCode]func(o Options) string{
 	ck.ErrTransactionalIDAuthorizationFailed: func(o Options) string {
-		return acl(o, "--operation Write --operation Describe --transactional-id "+o.TransactionalID())
+		return acl(o, transactionalACL(o))
 	},
 	ck.ErrGroupAuthorizationFailed: func(o Options) string {
 		return acl(o, "--operation Read --group "+o.Group())
@@ -151,6 +151,15 @@ func (o Options) translate(err error, where string) error {
 	default:
 		return err
 	}
+}
+
+// transactionalACL is what an owner needs for its transactional ids.
+func transactionalACL(o Options) string {
+	ids := o.transactionalIDs()
+	if !o.Paranoid {
+		ids = ids[:1]
+	}
+	return "--operation Write --operation Describe --transactional-id " + strings.Join(ids, " --transactional-id ")
 }
 
 func orAny(topic string) string {

@@ -31,13 +31,26 @@ func millraceService(t *testing.T) (arguments, environment []string) {
 			environment = append(environment, key+"="+*value)
 		}
 	}
-	// worker.properties says /schemas, where the image has them.
-	for _, v := range s.Volumes {
-		if v.Target == "/schemas" {
-			environment = append(environment, "CONNECT_MILLRACE_SCHEMAS_PATH="+v.Source)
+	return arguments, append(environment, "CONNECT_MILLRACE_SCHEMAS_PATH="+mountedSchemas(t))
+}
+
+// mountedSchemas returns a folder with what the service millrace has mounted in
+// /schemas, where worker.properties looks for it.
+func mountedSchemas(t *testing.T) string {
+	t.Helper()
+	dir, mounted := t.TempDir(), 0
+	for _, v := range compose(t).Services["millrace"].Volumes {
+		if folder, ok := strings.CutPrefix(v.Target, "/schemas/"); ok {
+			mounted++
+			if err := os.CopyFS(filepath.Join(dir, folder), os.DirFS(v.Source)); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
-	return arguments, environment
+	if mounted == 0 {
+		t.Fatal("nothing is mounted below /schemas")
+	}
+	return dir
 }
 
 // validate runs "millrace validate --offline" on files with exactly the given

@@ -170,6 +170,7 @@ func clientRows() []configurationRow {
 	login := "sasl.mechanism=PLAIN\nsecurity.protocol=SASL_PLAINTEXT\n"
 	return []configurationRow{
 		{name: "no brokers", worker: replaced + "listeners=\n"},
+		{name: "a broker without a port", worker: replaced + "listeners=\nbootstrap.servers=a:1,b\n"},
 		{name: "a bad protocol", worker: "security.protocol=TLS\n"},
 		{name: "a login without a module", worker: login},
 		{name: "a login without its end", worker: login + "sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required username=\"u\" password=\"hunter2\"\n"},

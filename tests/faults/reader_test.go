@@ -83,6 +83,17 @@ func (h *history) add(r *kgo.Record, keep bool) {
 	}
 }
 
+// snapshot is what has been seen so far.
+func (h *history) snapshot() *history {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	out := &history{records: map[place][]seen{}}
+	for at, list := range h.records {
+		out.records[at] = list[:len(list):len(list)]
+	}
+	return out
+}
+
 // announce wakes who waits for records.
 func (h *history) announce() {
 	h.mu.Lock()
@@ -150,7 +161,7 @@ func (r *rig) watch(t *testing.T, committed bool, topics ...string) *liveReader 
 			}
 			n := 0
 			fetches.EachRecord(func(record *kgo.Record) {
-				w.add(record, record.Topic == checkpoints)
+				w.add(record, committed || record.Topic == checkpoints)
 				n++
 			})
 			if n > 0 {
@@ -201,6 +212,12 @@ func (w *liveReader) position(list []seen) int64 {
 		return 0
 	}
 	return list[len(list)-1].offset + 1
+}
+
+// adminClient is a client of the cluster itself, not through the link.
+func (r *rig) adminClient(t *testing.T) *kgo.Client {
+	t.Helper()
+	return r.servers.cluster.Client(t)
 }
 
 // endsOf returns the ends of topics: of what is stable, or of everything.

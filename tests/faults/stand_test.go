@@ -159,6 +159,7 @@ var tables = []string{
 	aggregateid VARCHAR(64) NOT NULL, type VARCHAR(64) NOT NULL, payload JSON NOT NULL, occurred TIMESTAMP(6) NOT NULL DEFAULT '2020-01-01 00:00:00', actor VARCHAR(64) NOT NULL)`,
 	`CREATE TABLE aggregate (id INT PRIMARY KEY, version INT NOT NULL)`,
 	`CREATE TABLE truth (id CHAR(36) CHARACTER SET ascii NOT NULL PRIMARY KEY, aggregate INT NOT NULL, version INT NOT NULL, sum BIGINT UNSIGNED NOT NULL)`,
+	`CREATE TABLE noise (id BIGINT AUTO_INCREMENT PRIMARY KEY, text VARCHAR(200) NOT NULL)`,
 }
 
 // eventSchema is that of every event.

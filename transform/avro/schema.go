@@ -67,6 +67,10 @@ type Field struct {
 	attrs   []attr
 }
 
+// Default returns the Avro form of the field's default, nil without one. The
+// caller must not change it.
+func (f *Field) Default() []byte { return f.encoded }
+
 // attr is a property without a meaning of its own here.
 type attr struct {
 	name  string
