@@ -87,6 +87,8 @@ func (n *nemesis) do(ctx context.Context, f fault) error {
 		return nil
 	case "freeze-zombie":
 		return n.zombie(ctx, end)
+	case "late-heartbeat":
+		return n.believer(ctx, end)
 	case "broker-kill":
 		return n.crash(ctx, end, n.servers.cluster.Brokers[0].Kill, n.servers.cluster.Brokers[0].Start)
 	case "broker-pause", "broker-pause-long":
@@ -186,6 +188,31 @@ func (n *nemesis) zombie(ctx context.Context, end time.Time) error {
 	}
 	n.thaw(old)
 	n.note("zombie %d thawed while %d takes over", old.n, next.n)
+	until(ctx, end)
+	n.kill(old)
+	return nil
+}
+
+// believer lets the answers to the owner's heartbeats come late: the group
+// expels it and gives the task to a successor, and for some seconds both work.
+func (n *nemesis) believer(ctx context.Context, end time.Time) error {
+	old := n.active()
+	next, err := n.start()
+	if err != nil || old == nil {
+		return err
+	}
+	wait, cancel := context.WithDeadline(ctx, end.Add(10*time.Second))
+	defer cancel()
+	if err := next.await(wait, "STANDBY", "STREAMING"); err != nil {
+		n.note("late heartbeat: %v", err)
+		return nil
+	}
+	n.servers.wire.slow(sessionTimeout - 200*time.Millisecond)
+	defer n.servers.wire.slow(0)
+	if err := next.await(wait, "STREAMING"); err != nil {
+		n.note("late heartbeat: %v", err)
+	}
+	n.note("late heartbeat: %d works, %d believed to", next.n, old.n)
 	until(ctx, end)
 	n.kill(old)
 	return nil

@@ -3,6 +3,7 @@ package faults
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -48,6 +49,9 @@ var kinds = []kind{
 	// Longer than the session time-out; a successor is started, and the frozen
 	// one is thawed as soon as that takes over.
 	{name: "freeze-zombie", weight: 7, class: "connector", least: 8 * time.Second, most: 9 * time.Second, perMinute: 2},
+	// The group gives the task to a successor while the owner, whose heartbeats
+	// are answered late, works on.
+	{name: "late-heartbeat", weight: 7, class: "connector", least: 8 * time.Second, most: 9 * time.Second, perMinute: 2},
 	// Longer than the transaction time-out, and nobody takes over.
 	{name: "freeze-transaction", weight: 3, class: "connector", least: 12 * time.Second, most: 13 * time.Second, perMinute: 1},
 
@@ -112,8 +116,9 @@ const (
 // quietTail is how long a run of the given length is left alone at its end.
 func quietTail(length time.Duration) time.Duration { return min(30*time.Second, length/5) }
 
-// schedule makes the faults of a seed, in order of their beginning.
-func schedule(seed uint64, length time.Duration) []fault {
+// schedule makes the faults of a seed, in order of their beginning. With names,
+// only faults of these kinds.
+func schedule(seed uint64, length time.Duration, only ...string) []fault {
 	random := rand.New(rand.NewPCG(seed, 0x6661756c7473))
 	quiet := length - quietTail(length)
 	var out []fault
@@ -126,7 +131,7 @@ func schedule(seed uint64, length time.Duration) []fault {
 		f := fault{At: at.Round(10 * time.Millisecond), Kind: k.name}
 		f.For = (k.least + time.Duration(random.Int64N(int64(k.most-k.least)))).Round(10 * time.Millisecond)
 		f.A, f.B = below(random, k.a), below(random, k.b)
-		if f.end() < quiet && allowed(out, f, length) {
+		if f.end() < quiet && allowed(out, f, length) && (len(only) == 0 || slices.Contains(only, f.Kind)) {
 			out = append(out, f)
 		}
 	}
