@@ -36,6 +36,9 @@ func (n *nemesis) run(ctx context.Context, faults []fault) {
 		wg.Go(func() {
 			n.note("begin  %s", f)
 			err := n.do(ctx, f)
+			if kindOf(f.Kind).class == "connector" && n.running() == 0 && ctx.Err() == nil {
+				_, err = n.start() // the one that was left ended by itself
+			}
 			n.note("end    %s %v", f.Kind, errText(err))
 			n.mu.Lock()
 			n.done[f.Kind]++
@@ -207,7 +210,7 @@ func (n *nemesis) believer(ctx context.Context, end time.Time) error {
 		n.note("late heartbeat: %v", err)
 		return nil
 	}
-	n.servers.wire.slow(sessionTimeout - 200*time.Millisecond)
+	n.servers.wire.slow(sessionTimeout - 500*time.Millisecond)
 	defer n.servers.wire.slow(0)
 	if err := next.await(wait, "STREAMING"); err != nil {
 		n.note("late heartbeat: %v", err)
