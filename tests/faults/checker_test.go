@@ -267,6 +267,9 @@ func (c *checker) event(envelope map[string]any, s seen) (e event, gtid string, 
 
 // liveIsFinal: nothing appeared, vanished or moved later.
 func (c *checker) liveIsFinal() {
+	for _, change := range slices.Concat(c.live.changes, c.raw.changes, c.final.changes) {
+		c.violations.add("I6", "%s", change)
+	}
 	for _, at := range sortedPlaces(c.live.records) {
 		if at.topic == c.checkpointTopic() {
 			continue

@@ -106,6 +106,7 @@ func (s *servers) heal(t *testing.T, db *database) {
 		}
 	}
 	s.wire.disarm()
+	s.wire.slow(0)
 	if !db.Running() {
 		if err := db.Start(t.Context()); err != nil {
 			t.Fatal(err)
