@@ -42,6 +42,8 @@ type assemblerOptions struct {
 	foreign func(pipeline.GTID) bool
 	limits  limits
 	xaMode  xaMode
+	// onDDL is told of statements that define captured tables; may be nil.
+	onDDL func(DDL)
 	// onBad says what becomes of row events that cannot be decoded.
 	onBad failureMode
 	log   *slog.Logger

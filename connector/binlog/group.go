@@ -156,6 +156,7 @@ func (a *assembler) query(q queryEvent) (step, error) {
 		if err := a.checkSwap(q); err != nil {
 			return stepMore, err
 		}
+		a.tellDDL(q)
 	}
 	if g.begun {
 		return stepMore, nil

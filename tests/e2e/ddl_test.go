@@ -15,7 +15,7 @@ import (
 
 // itemShape declares the plain table of these tests. STRICT and LOOSE stand for
 // what differs between its two forms.
-const itemShape = `{"type":"record","name":"NAME","namespace":"ddl","millrace.key":["id"],"fields":[
+const itemShape = `{"type":"record","name":"NAME","namespace":"SPACE","millrace.key":["id"],"fields":[
 	{"name":"id","type":"long"},
 	{"name":"name","type":"string"LOOSE},
 	{"name":"qty","type":"long"},
@@ -26,9 +26,11 @@ const itemShape = `{"type":"record","name":"NAME","namespace":"ddl","millrace.ke
 	{"name":"happened","type":{"type":"long","logicalType":"local-timestamp-micros"}ZONE},
 	{"name":"doc","type":"string"}]}`
 
-func shapes() (loose, strict string) {
-	loose = strings.NewReplacer("NAME", "Loose", "LOOSE", `,"millrace.columns":["name","title"]`, "KIND", `"string"`, "IFMISSING", "default", "ZONE", `,"millrace.time_zone":"UTC"`).Replace(itemShape)
-	strict = strings.NewReplacer("NAME", "Strict", "LOOSE", "", "KIND", `{"type":"enum","name":"Kind","symbols":["small","big"]}`, "IFMISSING", "stop", "ZONE", "").Replace(itemShape)
+// shapes returns the two, in a namespace of their own.
+func shapes(namespace string) (loose, strict string) {
+	base := strings.Replace(itemShape, "SPACE", namespace, 1)
+	loose = strings.NewReplacer("NAME", "Loose", "LOOSE", `,"millrace.columns":["name","title"]`, "KIND", `"string"`, "IFMISSING", "default", "ZONE", `,"millrace.time_zone":"UTC"`).Replace(base)
+	strict = strings.NewReplacer("NAME", "Strict", "LOOSE", "", "KIND", `{"type":"enum","name":"Kind","symbols":["small","big"]}`, "IFMISSING", "stop", "ZONE", "").Replace(base)
 	return loose, strict
 }
 
@@ -137,7 +139,7 @@ func newDDLRig(t *testing.T, db *services.Database) *ddlRig {
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	loose, strict := shapes()
+	loose, strict := shapes("ddl." + d.schema)
 	d.write(t, filepath.Join(folder, "Loose.avsc"), loose)
 	d.write(t, filepath.Join(folder, "Strict.avsc"), strict)
 	for key := range d.settings {
@@ -146,6 +148,8 @@ func newDDLRig(t *testing.T, db *services.Database) *ddlRig {
 		}
 	}
 	d.settings["transforms.outbox.type"] = "millrace.TableShape"
+	// All tables of a shape share its subject.
+	d.settings["value.converter.value.subject.name.strategy"] = "RecordNameStrategy"
 	d.settings["topic.creation.default.partitions"] = "1"
 	d.settings["topic.creation.default.replication.factor"] = "1"
 	var entries, names []string
