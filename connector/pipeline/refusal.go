@@ -56,11 +56,11 @@ func (r *Refusal) Error() string {
 		b.WriteString(" (at " + r.Where + ")")
 	}
 	if r.Cause != nil {
-		cause := r.Cause.Error()
+		cause := " " + r.Cause.Error()
 		if strings.Contains(cause, "\n") { // several, each on lines of its own
-			cause = "\n  " + strings.ReplaceAll(cause, "\n", "\n  ")
+			cause = "\n  " + strings.ReplaceAll(cause[1:], "\n", "\n  ")
 		}
-		b.WriteString(": " + cause)
+		b.WriteString(":" + cause)
 	}
 	if r.Fix != "" {
 		b.WriteString("\n  fix: " + r.Fix)
