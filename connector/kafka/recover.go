@@ -69,6 +69,9 @@ func (s *Sink) tryRecover(ctx context.Context) (*pipeline.Position, error) {
 		return nil, errLost
 	}
 	s.tenure = gone
+	if err == nil {
+		err = s.to(stageIdle)
+	}
 	return pos, err
 }
 
@@ -149,6 +152,9 @@ func (s *Sink) takeOver(ctx context.Context) (*pipeline.Position, error) {
 	if err := s.refresh(ctx); err != nil {
 		return nil, err
 	}
+	if err := s.to(stageFencing); err != nil {
+		return nil, err
+	}
 	p, err := s.newProducer()
 	if err != nil {
 		return nil, err
@@ -163,6 +169,9 @@ func (s *Sink) takeOver(ctx context.Context) (*pipeline.Position, error) {
 		if err := s.fenceOther(ctx); err != nil {
 			return nil, err
 		}
+	}
+	if err := s.to(stageRecovering); err != nil {
+		return nil, err
 	}
 	s.opts.onStep("fenced")
 	s.metrics.fences.Add(1)
