@@ -21,7 +21,7 @@ func (s *Sink) Deliver(ctx context.Context, b *pipeline.Batch) error {
 		return doubt(err)
 	}
 	defer s.gate.unlock()
-	if s.p == nil {
+	if s.stage == stageDown {
 		return doubt(errNotRecovered)
 	}
 	began := time.Now()
@@ -58,13 +58,13 @@ func (s *Sink) deliver(ctx context.Context, b *pipeline.Batch) error {
 	if over(gone) {
 		return errLost
 	}
-	if b.Begins == s.tx.open {
-		return with(refusal(pipeline.ExitInternal, "batch-order", fmt.Sprintf("a batch begins %t while a transaction is open %t", b.Begins, s.tx.open)), "", "report this defect; starting again goes on from the last checkpoint", nil)
+	if b.Begins == s.stage.open() {
+		return with(refusal(pipeline.ExitInternal, "batch-order", fmt.Sprintf("a batch begins %t while a transaction is open %t", b.Begins, s.stage.open())), "", "report this defect; starting again goes on from the last checkpoint", nil)
 	}
 	if err := s.prepare(ctx, b); err != nil {
 		return err
 	}
-	if !s.tx.open {
+	if !s.stage.open() {
 		if err := s.begin(ctx); err != nil {
 			return err
 		}
@@ -172,7 +172,7 @@ const timeShare = 0.6
 
 // inTime refuses to go on with an open transaction that cannot be finished.
 func (s *Sink) inTime() error {
-	if !s.tx.open || s.opts.AtLeastOnce || time.Since(s.tx.began) < time.Duration(timeShare*float64(s.opts.TransactionTimeout)) {
+	if !s.stage.open() || s.opts.AtLeastOnce || time.Since(s.tx.began) < time.Duration(timeShare*float64(s.opts.TransactionTimeout)) {
 		return nil
 	}
 	return with(refusal(pipeline.ExitRefused, "transaction-timeout",
@@ -184,6 +184,9 @@ func (s *Sink) inTime() error {
 // been settled.
 func (s *Sink) begin(ctx context.Context) error {
 	if err := s.settle(ctx); err != nil {
+		return err
+	}
+	if err := s.to(stageProducing); err != nil {
 		return err
 	}
 	if !s.opts.AtLeastOnce {
@@ -198,7 +201,7 @@ func (s *Sink) begin(ctx context.Context) error {
 	s.opts.onStep("begun")
 	txn := s.state.txn + 1
 	s.tx = transaction{
-		open: true, began: time.Now(), txn: txn, parts: s.tx.parts[:0],
+		began: time.Now(), txn: txn, parts: s.tx.parts[:0],
 		prime: Prime{V: formatVersion, Txn: txn, First: s.state.count + 1, Last: s.state.count, Torn: s.state.torn},
 	}
 	return nil
@@ -209,7 +212,7 @@ func (s *Sink) begin(ctx context.Context) error {
 // the new one's InitTransactions.
 func (s *Sink) settle(ctx context.Context) error {
 	if s.opts.Paranoid && s.p.begun {
-		return s.swap(ctx)
+		return s.replaced(s.swap(ctx))
 	}
 	if s.opts.without.proof || plantedTrustEnd {
 		s.after.unproven = false
@@ -221,7 +224,15 @@ func (s *Sink) settle(ctx context.Context) error {
 	if !s.after.unproven && !tooBig {
 		return nil
 	}
-	return s.rotate(ctx)
+	return s.replaced(s.rotate(ctx))
+}
+
+// replaced ends stageRotating.
+func (s *Sink) replaced(err error) error {
+	if err != nil {
+		return err
+	}
+	return s.to(stageIdle)
 }
 
 // tooBig reports whether a topic was met that takes less than the producer may
@@ -239,6 +250,9 @@ func (s *Sink) tooBig() bool {
 // known, so nothing has to be read again; should someone else have committed
 // since, the place of the next PRIME tells.
 func (s *Sink) rotate(ctx context.Context) error {
+	if err := s.to(stageRotating); err != nil {
+		return err
+	}
 	ctx, cancel := during(ctx, s.tenure)
 	defer cancel()
 	if over(s.tenure) {
@@ -318,7 +332,7 @@ func (s *Sink) sendPrime(ctx context.Context, b *pipeline.Batch, gone <-chan str
 	if err := s.sendCheckpoint(ctx, kindOpen, encode(prime), gone); err != nil {
 		return err
 	}
-	if s.opts.without.flushes {
+	if s.opts.without.flushes || s.opts.without.primeFlush {
 		return nil
 	}
 	if err := s.p.wait(ctx, gone); err != nil {

@@ -39,6 +39,7 @@ type Sink struct {
 	old sync.WaitGroup
 
 	topics atomic.Pointer[topicTable]
+	stage  stage
 	state  state
 	tx     transaction
 	// after says how the last commit is to be settled before the next begin.
@@ -100,9 +101,8 @@ type state struct {
 	again uint64
 }
 
-// transaction is the open Kafka transaction.
+// transaction is the open Kafka transaction or the last one.
 type transaction struct {
-	open  bool
 	began time.Time
 	txn   uint64
 	// prime is what its newest PRIME says.
@@ -218,7 +218,7 @@ func (s *Sink) drop() {
 		s.p = nil
 	}
 	s.discard()
-	s.tx.open = false
+	s.stage = stageDown
 }
 
 // yield stops all writing, for the group to hand the task to another member.
@@ -271,7 +271,7 @@ const releaseTimeout = 10 * time.Second
 
 // openID returns the transactional id whose transaction is open, or "".
 func (s *Sink) openID() string {
-	if s.p == nil || !s.tx.open || s.opts.AtLeastOnce {
+	if !s.stage.open() || s.opts.AtLeastOnce {
 		return ""
 	}
 	return s.p.id
