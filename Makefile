@@ -80,12 +80,18 @@ endef
 
 .PHONY: test-faults-short
 test-faults-short: build ## exactly once under seeded faults: FAULT_SEEDS=1,2,3 x FAULT_SECONDS=60, odd seeds on MySQL, even on MariaDB
-	@rm -f bin/faults.txt; $(FAULTS) -timeout 60m -run '^(TestSeeds|TestSchedule.*)$$' ./tests/faults || { $(after-faults); }; cat bin/faults.txt
+	@rm -f bin/faults.txt; $(FAULTS) -timeout 60m -run '^(TestSeeds|TestSchedule.*|TestReadme.*|TestOrdinary.*)$$' ./tests/faults || { $(after-faults); }; cat bin/faults.txt
 
 .PHONY: test-faults
 test-faults: build ## the long form: 40 seeds x 120 s, and the faults that have tests of their own
 	@rm -f bin/faults.txt; export FAULT_SEEDS=$(or $(FAULT_SEEDS),$(LONG_SEEDS)) FAULT_SECONDS=$(or $(FAULT_SECONDS),120); \
 	$(FAULTS) -timeout 240m ./tests/faults || { $(after-faults); }; cat bin/faults.txt
+
+.PHONY: test-planted
+test-planted: build ## the checker must be able to fail: the same seeds against fifteen planted defects, and against none
+	@mkdir -p bin && go build -tags planted -o bin/millrace-planted ./connector
+	@rm -f bin/faults.txt; $(FAULTS) -timeout 120m -run '^TestSeeds$$' ./tests/faults || { $(after-faults); }
+	@rm -f bin/faults.txt; MILLRACE_PLANTED_BINARY=$(CURDIR)/bin/millrace-planted $(FAULTS) -timeout 120m -run '^TestPlantedBugs$$' ./tests/faults || { $(after-faults); }; cat bin/faults.txt
 
 .PHONY: lint
 lint: $(GOLANGCI) ## golangci-lint, at the version that is pinned here
@@ -106,6 +112,14 @@ fuzz: ## each fuzz target for FUZZ_SECONDS
 	  for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
 	    echo "$$package $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZ_SECONDS)s -fuzzminimizetime 10x $$package; \
 	  done; done
+
+.PHONY: image-proof
+image-proof: ## as root: build docker/Dockerfile without an engine, and prove what comes out; installs buildah and debootstrap
+	@docker/image-proof
+
+.PHONY: sbom
+sbom: build ## what bin/millrace is made of, C libraries included: bin/sbom.cdx.json (CycloneDX)
+	@go run ./tests/sbom bin/millrace > bin/sbom.cdx.json && echo bin/sbom.cdx.json
 
 .PHONY: bench
 bench: ## the rooms' benchmarks, with allocations

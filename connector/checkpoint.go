@@ -105,7 +105,7 @@ func (t *task) noCheckpoint() error {
 // useTool prepares a task's sink options for a command that is no connector.
 func (t *task) useTool(out outside) {
 	t.sink.Log = slog.New(slog.NewTextHandler(out.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	t.source.Log = t.sink.Log
+	t.source.Log, t.source.Reads = t.sink.Log, t.transform.Reads
 	t.sink.Version, t.sink.Host = version, hostname()
 	if t.transform.Type == transform.TypeEnvelope {
 		t.sink.Identity = envelopeID

@@ -1,8 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"crypto/tls"
+	"errors"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 
 	"millrace/connector/binlog"
@@ -178,10 +182,7 @@ func readLogin(view *config.View, s *kafka.Security) {
 			view.Problem(key, j.Module+" needs username and password")
 		}
 	case "OAuthBearerLoginModule":
-		s.OAuth = kafka.OAuth{
-			TokenURL: clientKey(view, "sasl.oauthbearer.token.endpoint.url"), ClientID: j.Options["clientId"],
-			ClientSecret: j.Options["clientSecret"], Scope: j.Options["scope"],
-		}
+		s.OAuth = readOAuth(view, j.Options)
 	default:
 		view.Problem(key, "the login module "+j.Module+" is not supported; these are: PlainLoginModule, ScramLoginModule, OAuthBearerLoginModule")
 	}
@@ -196,6 +197,46 @@ func readLogin(view *config.View, s *kafka.Security) {
 	if wanted != nil {
 		view.Problem("sasl.mechanism", "with "+j.Module+" want "+strings.Join(wanted, " or ")+", have "+`"`+s.Mechanism+`"`)
 	}
+}
+
+// readOAuth takes the client credentials flow: from the settings that Kafka has
+// for it since 4.1 (KIP-1139), else from the login module's options (KIP-768),
+// where those of the token endpoint's trust store stand too.
+func readOAuth(view *config.View, options map[string]string) kafka.OAuth {
+	either := func(key, option string) string {
+		return cmp.Or(clientKey(view, "sasl.oauthbearer."+key), options[option])
+	}
+	o := kafka.OAuth{
+		TokenURL:     clientKey(view, "sasl.oauthbearer.token.endpoint.url"),
+		ClientID:     either("client.credentials.client.id", "clientId"),
+		ClientSecret: either("client.credentials.client.secret", "clientSecret"),
+		Scope:        either("scope", "scope"),
+	}
+	for _, name := range slices.Sorted(maps.Keys(options)) {
+		if extension, ok := strings.CutPrefix(name, "extension_"); ok {
+			o.Extensions = strings.TrimPrefix(o.Extensions+","+extension+"="+options[name], ",")
+		}
+	}
+	const jaas = "sasl.jaas.config"
+	if o.ClientID == "" || o.ClientSecret == "" {
+		view.Problem(clientName(view, jaas), "OAuthBearerLoginModule needs clientId and clientSecret, or sasl.oauthbearer.client.credentials.client.id and …secret")
+	}
+	if o.TokenURL == "" {
+		view.Problem("sasl.oauthbearer.token.endpoint.url", "is missing: OAUTHBEARER asks there for tokens")
+	}
+	trust, key := stores(func(k string) string { return options[k] })
+	m, err := config.Load(trust, config.Store{})
+	if err == nil && !key.IsZero() {
+		err = errors.New("a client's certificate for the token endpoint is not supported")
+	}
+	if err != nil {
+		view.Problem(clientName(view, jaas), err.Error())
+	}
+	for _, w := range m.Warnings {
+		view.Warn(clientName(view, jaas), w)
+	}
+	o.CAPEM = m.CA
+	return o
 }
 
 // readRegistry completes the registry's options: its TLS configuration, and the

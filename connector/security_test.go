@@ -33,6 +33,9 @@ func loadWith(t *testing.T, dir string, changes map[string]string) (*setup, stri
 	}
 	var text strings.Builder
 	for key, value := range worker {
+		if strings.HasSuffix(key, ".url") && value == "" {
+			continue
+		}
 		text.WriteString(key + "=" + value + "\n")
 	}
 	put(t, dir, "worker.properties", text.String())
@@ -89,6 +92,12 @@ const (
 	loginSource    = "value.converter.basic.auth.credentials.source"
 )
 
+// oauth are settings for tokens with the given options of the login module.
+func oauth(options string) map[string]string {
+	return map[string]string{"worker:sasl.mechanism": "OAUTHBEARER", "worker:sasl.oauthbearer.token.endpoint.url": "https://idp/token",
+		"worker:sasl.jaas.config": "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required " + options + ";"}
+}
+
 // with returns the settings of all maps, the later ones winning.
 func with(all ...map[string]string) map[string]string {
 	out := map[string]string{}
@@ -131,6 +140,12 @@ func TestSecuritySettingsThatAreSaid(t *testing.T) {
 			[]string{"1 problem", "database.tlsVersions: none of the protocols TLSv1,TLSv1.1 is supported"}},
 		{"an unknown suite of the database", map[string]string{"database.enabledSSLCipherSuites": "TLS_NONE"},
 			[]string{"1 problem", "database.enabledSSLCipherSuites: the cipher suite TLS_NONE is not supported"}},
+		{"a token without an endpoint", with(overSASL, oauth("clientId=\"a\" clientSecret=\"hunter2\""), map[string]string{"worker:sasl.oauthbearer.token.endpoint.url": ""}),
+			[]string{"1 problem", "sasl.oauthbearer.token.endpoint.url: is missing"}},
+		{"a token without a secret", with(overSASL, oauth("clientId=\"a\"")),
+			[]string{"1 problem", "sasl.jaas.config: OAuthBearerLoginModule needs clientId and clientSecret"}},
+		{"a token endpoint's store that is not there", with(overSASL, oauth("clientId=\"a\" clientSecret=\"hunter2\" ssl.truststore.location=\"$DIR/none.jks\"")),
+			[]string{"1 problem", "sasl.jaas.config: open trust store ", "none.jks: no such file"}},
 		{"nothing to inherit", map[string]string{"worker:" + loginSource: "SASL_INHERIT"},
 			[]string{"1 problem", loginSource + ": is SASL_INHERIT, but there is no sasl.jaas.config"}},
 		{"a module without a user", map[string]string{"worker:" + loginSource: "SASL_INHERIT", "worker:sasl.jaas.config": "a.OAuthBearerLoginModule required;"},
@@ -192,6 +207,17 @@ func TestSecuritySettingsThatHold(t *testing.T) {
 			t.Error("producer.ssl.endpoint.identification.algorithm= has no effect")
 		}
 	})
+	for name, changes := range map[string]map[string]string{
+		"options":  oauth("clientId=\"a\" clientSecret=\"b\" scope=\"c\" extension_one=\"1\" extension_two=\"2\" ssl.truststore.location=\"$DIR/ca.pem\""),
+		"settings": with(oauth("clientId=\"x\" extension_two=\"2\" extension_one=\"1\" ssl.truststore.location=\"$DIR/ca.pem\""), map[string]string{"worker:sasl.oauthbearer.client.credentials.client.id": "a", "worker:sasl.oauthbearer.client.credentials.client.secret": "b", "worker:sasl.oauthbearer.scope": "c"}),
+	} {
+		t.Run("tokens by "+name, func(t *testing.T) {
+			o := clean(with(overSASL, changes)).sink.Security.OAuth
+			if o.TokenURL != "https://idp/token" || o.ClientID != "a" || o.ClientSecret != "b" || o.Scope != "c" || o.Extensions != "one=1,two=2" || o.CAPEM == "" {
+				t.Errorf("%+v", o)
+			}
+		})
+	}
 	inherit := map[string]string{"worker:" + loginSource: "SASL_INHERIT"}
 	for name, c := range map[string]struct {
 		changes        map[string]string

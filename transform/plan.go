@@ -102,6 +102,9 @@ func (c *compiler) option(name string) string {
 // log cannot be bound.
 func (c *compiler) find(option, column string) (int, error) {
 	if i := c.table.ColumnIndex(column); i >= 0 {
+		if plantedOrdinals {
+			i = firstOrdinal(column, i)
+		}
 		return i, nil
 	}
 	if len(c.table.Columns) > 0 && c.table.Columns[0].Name == "" {

@@ -209,7 +209,12 @@ func (j *rowJob) refuse(r pipeline.Refusal) error {
 		r.Where += ", " + at.String()
 	}
 	if r.Fix == "" {
-		r.Fix = "correct what writes such rows; a dead-letter topic for them is not supported yet"
+		r.Fix = "correct what writes such rows"
+	}
+	if r.Exit == pipeline.ExitBadData && !j.tx.GTID.IsZero() {
+		r.Fix += "; to go on without the events of this transaction: millrace checkpoint set --skip " + j.tx.GTID.String() + " --reason '…' and the files"
+	} else if r.Exit == pipeline.ExitBadData {
+		r.Fix += "; to go on without the events of this transaction, move the checkpoint behind it with millrace checkpoint set --file … --pos …"
 	}
 	return &r
 }

@@ -63,7 +63,7 @@ func (c *connector) startDump(ctx context.Context, req dumpRequest) (*dump, erro
 		ServerID: c.opts.serverID(req.extra), Flavor: string(c.opts.Flavor),
 		Host: c.opts.Host, Port: uint16(c.opts.Port), User: c.opts.User, Password: c.opts.Password,
 		Localhost: replicaName(c.opts), TLSConfig: c.tls,
-		RawModeEnabled: true, VerifyChecksum: true, DisableRetrySync: true,
+		RawModeEnabled: true, VerifyChecksum: true, DisableRetrySync: !plantedReconnect,
 		HeartbeatPeriod: heartbeat, EventCacheCount: 1, TimestampStringLocation: time.UTC,
 		Option:                  c.prepareDump,
 		Logger:                  slog.New(quietHandler{c.log.Handler()}),

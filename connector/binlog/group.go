@@ -116,6 +116,9 @@ func (a *assembler) open(ev gtidEvent) {
 	if a.foreign != nil && a.foreign(ev.gtid) {
 		a.group.skip = true
 	}
+	if plantedEarlyGTID && a.set != nil {
+		a.set.add(ev.gtid)
+	}
 }
 
 // query takes a statement: transaction control, or one that is a group of its

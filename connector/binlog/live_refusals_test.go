@@ -73,6 +73,18 @@ func TestLiveRefusesHistory(t *testing.T) {
 		if r := l.refusal(l.opts, &reset); r.Rule != "history-diverged" {
 			t.Error(r)
 		}
+		// A reset server numbers its files anew: that the file has gone proves
+		// nothing.
+		last.File = "binlog.999999"
+		if r := l.refusal(l.opts, &reset); r.Rule != "history-diverged" {
+			t.Error(r)
+		}
+		last.CommitTime = end.Last.CommitTime
+		kept := New(l.opts)
+		if _, err := kept.Start(l.context(), &reset); err != nil {
+			t.Errorf("the right transaction, whose file has gone, was refused: %v", err)
+		}
+		_ = kept.Close()
 		last = *end.Last
 		last.StartPos -= 10
 		if _, err := New(l.opts).Start(l.context(), &reset); err == nil {

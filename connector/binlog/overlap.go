@@ -19,7 +19,7 @@ func (s *Source) overlap(ctx context.Context, srv *server, b begin, same bool) e
 	if err != nil {
 		return fmt.Errorf("read the checkpoint's last transaction: %w", err)
 	}
-	if !last.known {
+	if !last.known || plantedNoOverlap {
 		return nil
 	}
 	req, ok := overlapRequest(srv, b, last, same)
@@ -33,7 +33,7 @@ func (s *Source) overlap(ctx context.Context, srv *server, b begin, same bool) e
 	if err != nil {
 		return err
 	}
-	p := probe{asm: asm, last: last, end: srv.end(), byFile: req.set == nil, times: same || !srv.mariadb}
+	p := probe{asm: asm, last: last, end: srv.end(), byFile: req.set == nil, same: same, times: same || !srv.mariadb}
 	req.handle = p.event
 	err = s.dumpUntil(ctx, req)
 	switch {
@@ -65,12 +65,14 @@ func isOutOfSight(err error) bool {
 
 // overlapRequest asks for the last transaction again: by its place on the
 // same server, else by the position without it. It reports false when it is
-// purged.
+// purged. That its place has gone does not show this: a server that was reset
+// numbers its files anew, too.
 func overlapRequest(srv *server, b begin, last lastTx, same bool) (dumpRequest, bool) {
 	req := dumpRequest{extra: extraOverlap, file: last.file, pos: uint32(last.start)}
 	if same && last.file != "" && last.start < 1<<32 {
-		f, listed := srv.log(last.file)
-		return req, listed && last.start < f.Size
+		if f, listed := srv.log(last.file); listed && last.start < f.Size {
+			return req, true
+		}
 	}
 	if last.gtid.IsZero() || b.set == nil {
 		return req, false
@@ -109,6 +111,7 @@ type probe struct {
 	asm    *assembler
 	last   lastTx
 	byFile bool // it must come first
+	same   bool // it is the server that it was read from
 	times  bool // compare commit times
 	end    logEnd
 	// found, and what was found: differs says how it is another one; rows were
@@ -166,7 +169,7 @@ func (p *probe) compare(g *group) error {
 		return nil
 	}
 	// Whole seconds are those of a header, which each server writes anew.
-	exact := p.byFile || g.commitTime%1e6 != 0 || p.last.commitTime%1e6 != 0
+	exact := p.same || g.commitTime%1e6 != 0 || p.last.commitTime%1e6 != 0
 	if p.times && exact && g.commitTime != p.last.commitTime {
 		p.differs = fmt.Sprintf("it was committed at %s, the server says %s",
 			microTime(p.last.commitTime).Format(timeLayout), microTime(g.commitTime).Format(timeLayout))

@@ -297,6 +297,9 @@ func temporal(typ byte, fraction int, data []byte) (pipeline.Value, int, error) 
 	}
 	micros *= microUnit[extra]
 	if typ == wireTimestamp2 {
+		if plantedLocalTime {
+			whole += localOffset(whole)
+		}
 		return pipeline.Value{Kind: pipeline.KindTimestamp, Word: whole*1_000_000 + micros}, n, nil
 	}
 	packed := whole - 0x8000000000

@@ -66,6 +66,9 @@ func (s *stream) handle(raw []byte) error {
 	for err == nil {
 		switch next {
 		case stepMore:
+			if plantedEarlyRows {
+				s.plantedRelease()
+			}
 			return nil
 		case stepBoundary:
 			return s.boundary()

@@ -116,7 +116,7 @@ func (a *assembler) xaPrepare(body []byte) (step, error) {
 		return stepMore, errShortEvent
 	}
 	g := &a.group
-	if body[0] == 1 || g.rows == 0 && !g.held || a.xaMode == xaInline {
+	if body[0] == 1 || g.rows == 0 && !g.held || a.xaMode == xaInline || plantedXAPrepare {
 		return a.end(true)
 	}
 	xid, err := xidOfPrepare(body)

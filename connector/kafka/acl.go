@@ -33,7 +33,7 @@ func ACLs(o Options, topics []string) string {
 	if o.AtLeastOnce {
 		return b.String() + createLines(o)
 	}
-	line("transactions, and the fencing of predecessors", "--operation Write --operation Describe --transactional-id "+o.TransactionalID())
+	line("transactions, and the fencing of predecessors", transactionalACL(o))
 	line("check of "+verification+" at start", "--operation DescribeConfigs --cluster")
 	return b.String() + createLines(o)
 }

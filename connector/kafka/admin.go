@@ -217,14 +217,18 @@ func (a *admin) describeConfigs(ctx context.Context, resources []ck.ConfigResour
 	if len(resources) == 0 {
 		return found, nil
 	}
-	err := a.retry(ctx, resources[0].Name, func(ctx context.Context) error {
+	where := resources[0].Name
+	if resources[0].Type == ck.ResourceBroker {
+		where = "broker " + where
+	}
+	err := a.retry(ctx, where, func(ctx context.Context) error {
 		res, err := a.client.DescribeConfigs(ctx, resources, ck.SetAdminRequestTimeout(adminTimeout))
 		if err != nil {
 			return err
 		}
 		for _, r := range res {
 			if r.Error.Code() != ck.ErrNoError {
-				return a.opts.translate(r.Error, r.Name)
+				return a.opts.translate(r.Error, where)
 			}
 			config := make(map[string]string, len(r.Config))
 			for name, entry := range r.Config {

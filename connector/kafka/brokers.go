@@ -44,7 +44,7 @@ func (s *Sink) checkBrokers(ctx context.Context, ids []int32) error {
 			r.Fix += "\n  or set millrace.broker.check=warn if " + verification + "=true is certain on every broker"
 		}
 		if err == nil {
-			err = judgeBroker(resources[i].Name, found[resources[i].Name])
+			err = s.opts.judgeBroker(resources[i].Name, found[resources[i].Name])
 		}
 		if err := s.soften(err); err != nil {
 			return err
@@ -68,13 +68,13 @@ func (s *Sink) soften(err error) error {
 
 // judgeBroker looks at one broker's settings. A Refusal with exit code 0 is a
 // warning.
-func judgeBroker(id string, config map[string]string) error {
+func (o Options) judgeBroker(id string, config map[string]string) error {
 	where := "broker " + id
 	value, named := config[verification]
 	switch {
 	case named && value != "true":
 		return with(refusal(pipeline.ExitRefused, "partition-verification", verification+" is "+value+" and must be true"), where,
-			"kafka-configs.sh --alter --entity-type brokers --entity-default --add-config "+verification+"=true", nil)
+			"kafka-configs.sh --bootstrap-server "+firstServer(o.Bootstrap)+" --alter --entity-type brokers --entity-default --add-config "+verification+"=true", nil)
 	case !named && len(config) >= fullConfig:
 		return with(refusal(pipeline.ExitRefused, "broker-version", "the broker is older than "+oldest+": it does not verify that a record's transaction is open"), where,
 			"upgrade the brokers to "+oldest+" or newer, or set millrace.delivery=at-least-once", nil)

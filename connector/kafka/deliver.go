@@ -21,7 +21,7 @@ func (s *Sink) Deliver(ctx context.Context, b *pipeline.Batch) error {
 		return doubt(err)
 	}
 	defer s.gate.unlock()
-	if s.p == nil {
+	if s.stage == stageDown {
 		return doubt(errNotRecovered)
 	}
 	began := time.Now()
@@ -36,7 +36,7 @@ func (s *Sink) Deliver(ctx context.Context, b *pipeline.Batch) error {
 // fail gives the transaction up and says what err means for the caller.
 func (s *Sink) fail(err error) error {
 	s.fenced = isFenced(err)
-	open := s.tx.open
+	open := s.openID()
 	s.drop()
 	where := ""
 	var d *deliveryError
@@ -47,8 +47,8 @@ func (s *Sink) fail(err error) error {
 		s.metrics.doubts.Add(1)
 		return doubt(err)
 	}
-	if open && s.owner.holds() {
-		s.release()
+	if open != "" && s.owner.holds() {
+		s.release(context.Background(), open)
 	}
 	return err
 }
@@ -58,13 +58,13 @@ func (s *Sink) deliver(ctx context.Context, b *pipeline.Batch) error {
 	if over(gone) {
 		return errLost
 	}
-	if b.Begins == s.tx.open {
-		return with(refusal(pipeline.ExitInternal, "batch-order", fmt.Sprintf("a batch begins %t while a transaction is open %t", b.Begins, s.tx.open)), "", "report this defect; starting again goes on from the last checkpoint", nil)
+	if b.Begins == s.stage.open() {
+		return with(refusal(pipeline.ExitInternal, "batch-order", fmt.Sprintf("a batch begins %t while a transaction is open %t", b.Begins, s.stage.open())), "", "report this defect; starting again goes on from the last checkpoint", nil)
 	}
 	if err := s.prepare(ctx, b); err != nil {
 		return err
 	}
-	if !s.tx.open {
+	if !s.stage.open() {
 		if err := s.begin(ctx); err != nil {
 			return err
 		}
@@ -98,7 +98,7 @@ func (s *Sink) prepare(ctx context.Context, b *pipeline.Batch) error {
 		if t == nil || t.name != r.Topic {
 			t = table[r.Topic]
 		}
-		id, err := choose(r, t)
+		id, err := s.opts.choose(r, t)
 		if err != nil {
 			return err
 		}
@@ -146,14 +146,14 @@ const (
 
 // choose returns the record's partition, after checking that the record can be
 // written at all.
-func choose(r *pipeline.Record, t *topic) (int32, error) {
+func (o Options) choose(r *pipeline.Record, t *topic) (int32, error) {
 	size := recordOverhead + len(r.Key) + len(r.Value)
 	for i := range r.Headers {
 		size += headerOverhead + len(r.Headers[i].Key) + len(r.Headers[i].Value)
 	}
 	if size > t.limit {
 		return 0, with(refusal(pipeline.ExitBadData, "record-too-large", fmt.Sprintf("event %q takes %d bytes, the limit is %d", r.ID, size, t.limit)), t.name,
-			fmt.Sprintf("kafka-configs.sh --alter --entity-type topics --entity-name %s --add-config max.message.bytes=%d, and set producer.override.max.request.size=%d", t.name, size, size), nil)
+			fmt.Sprintf("kafka-configs.sh --bootstrap-server %s --alter --entity-type topics --entity-name %s --add-config max.message.bytes=%d, and set producer.override.max.request.size=%d", firstServer(o.Bootstrap), t.name, size, size), nil)
 	}
 	n := int32(len(t.parts))
 	if r.Partition < 0 {
@@ -172,7 +172,7 @@ const timeShare = 0.6
 
 // inTime refuses to go on with an open transaction that cannot be finished.
 func (s *Sink) inTime() error {
-	if !s.tx.open || s.opts.AtLeastOnce || time.Since(s.tx.began) < time.Duration(timeShare*float64(s.opts.TransactionTimeout)) {
+	if !s.stage.open() || s.opts.AtLeastOnce || time.Since(s.tx.began) < time.Duration(timeShare*float64(s.opts.TransactionTimeout)) {
 		return nil
 	}
 	return with(refusal(pipeline.ExitRefused, "transaction-timeout",
@@ -186,16 +186,22 @@ func (s *Sink) begin(ctx context.Context) error {
 	if err := s.settle(ctx); err != nil {
 		return err
 	}
+	if err := s.to(stageProducing); err != nil {
+		return err
+	}
 	if !s.opts.AtLeastOnce {
 		if err := s.p.begin(); err != nil {
 			return err
 		}
 	}
-	s.p.place.enter()
+	s.p.place.enter(s.state.next)
+	if s.opts.Paranoid {
+		s.provide()
+	}
 	s.opts.onStep("begun")
 	txn := s.state.txn + 1
 	s.tx = transaction{
-		open: true, began: time.Now(), txn: txn, parts: s.tx.parts[:0],
+		began: time.Now(), txn: txn, parts: s.tx.parts[:0],
 		prime: Prime{V: formatVersion, Txn: txn, First: s.state.count + 1, Last: s.state.count, Torn: s.state.torn},
 	}
 	return nil
@@ -205,26 +211,48 @@ func (s *Sink) begin(ctx context.Context) error {
 // or else replaces the producer: nothing sent by the old one is accepted after
 // the new one's InitTransactions.
 func (s *Sink) settle(ctx context.Context) error {
-	if s.opts.without.proof {
+	if s.opts.Paranoid && s.p.begun {
+		return s.replaced(s.swap(ctx))
+	}
+	if s.opts.without.proof || plantedTrustEnd {
 		s.after.unproven = false
 	}
-	tooBig := false
-	for _, t := range *s.topics.Load() {
-		tooBig = tooBig || t.limit < s.p.batchLimit
-	}
+	tooBig := s.tooBig()
 	if s.after.unproven && !tooBig && s.p.settled(ctx, s.after.end) {
 		s.after.unproven = false
 	}
 	if !s.after.unproven && !tooBig {
 		return nil
 	}
-	return s.rotate(ctx)
+	return s.replaced(s.rotate(ctx))
+}
+
+// replaced ends stageRotating.
+func (s *Sink) replaced(err error) error {
+	if err != nil {
+		return err
+	}
+	return s.to(stageIdle)
+}
+
+// tooBig reports whether a topic was met that takes less than the producer may
+// send in one request.
+func (s *Sink) tooBig() bool {
+	for _, t := range *s.topics.Load() {
+		if t.limit < s.p.batchLimit {
+			return true
+		}
+	}
+	return false
 }
 
 // rotate replaces the producer between two transactions. What was committed is
 // known, so nothing has to be read again; should someone else have committed
 // since, the place of the next PRIME tells.
 func (s *Sink) rotate(ctx context.Context) error {
+	if err := s.to(stageRotating); err != nil {
+		return err
+	}
 	ctx, cancel := during(ctx, s.tenure)
 	defer cancel()
 	if over(s.tenure) {
@@ -267,8 +295,10 @@ func (s *Sink) publish(ctx context.Context, b *pipeline.Batch, gone <-chan struc
 		}
 	}
 	s.opts.onStep("sent")
-	if err := s.flushed(ctx, gone); err != nil {
-		return err
+	if !plantedEarlyCheckpoint {
+		if err := s.flushed(ctx, gone); err != nil {
+			return err
+		}
 	}
 	s.state.count += uint64(len(b.Records))
 	for _, p := range s.touched {
@@ -302,7 +332,7 @@ func (s *Sink) sendPrime(ctx context.Context, b *pipeline.Batch, gone <-chan str
 	if err := s.sendCheckpoint(ctx, kindOpen, encode(prime), gone); err != nil {
 		return err
 	}
-	if s.opts.without.flushes {
+	if s.opts.without.flushes || s.opts.without.primeFlush {
 		return nil
 	}
 	if err := s.p.wait(ctx, gone); err != nil {
@@ -323,10 +353,10 @@ func (s *Sink) flushed(ctx context.Context, gone <-chan struct{}) error {
 // alone returns errOvertaken when another producer has written to the
 // checkpoint partition since this task's last commit.
 func (s *Sink) alone() error {
-	if s.opts.without.place {
+	if s.opts.without.place || plantedReadFirst || plantedReadStable {
 		return nil
 	}
-	return s.p.place.follows(s.state.next)
+	return s.p.place.alone()
 }
 
 // enter prepares a part for the records that the open transaction writes.

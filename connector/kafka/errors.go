@@ -86,7 +86,7 @@ func (o Options) classify(err error) errorClass {
 // denials say which permission an authorization error asks for.
 var denials = map[ck.ErrorCode]func(o Options) string{
 	ck.ErrTransactionalIDAuthorizationFailed: func(o Options) string {
-		return acl(o, "--operation Write --operation Describe --transactional-id "+o.TransactionalID())
+		return acl(o, transactionalACL(o))
 	},
 	ck.ErrGroupAuthorizationFailed: func(o Options) string {
 		return acl(o, "--operation Read --group "+o.Group())
@@ -153,6 +153,15 @@ func (o Options) translate(err error, where string) error {
 	}
 }
 
+// transactionalACL is what an owner needs for its transactional ids.
+func transactionalACL(o Options) string {
+	ids := o.transactionalIDs()
+	if !o.Paranoid {
+		ids = ids[:1]
+	}
+	return "--operation Write --operation Describe --transactional-id " + strings.Join(ids, " --transactional-id ")
+}
+
 func orAny(topic string) string {
 	if topic == "" {
 		return "'*'"
@@ -181,6 +190,14 @@ func (o Options) saslRefusal(e ck.Error) error {
 	if strings.Contains(text, "echanism") && !strings.Contains(text, "Authentication failed") {
 		return with(refusal(pipeline.ExitConfig, "kafka-sasl-mechanism", "SASL with mechanism "+o.Security.Mechanism+" was refused"), o.Bootstrap,
 			"set sasl.mechanism to one that the brokers' sasl.enabled.mechanisms lists", e)
+	}
+	if o.Security.Mechanism == "OAUTHBEARER" {
+		what, fix := "Kafka refuses the token", "check that the brokers expect the issuer and audience of "+o.Security.OAuth.TokenURL
+		if strings.Contains(text, "Failed to acquire") { // librdkafka's words for an endpoint that gives none
+			what = "there is no token for Kafka to be had from " + o.Security.OAuth.TokenURL
+			fix = "check sasl.oauthbearer.token.endpoint.url, clientId and clientSecret in sasl.jaas.config, and ssl.truststore.* there"
+		}
+		return with(refusal(pipeline.ExitConfig, "kafka-sasl-token", what), o.Bootstrap, fix, e)
 	}
 	return with(refusal(pipeline.ExitConfig, "kafka-sasl-login", "Kafka refuses user "+orUser(o.Security.Username)+" ("+o.Security.Mechanism+")"), o.Bootstrap,
 		"check username and password in sasl.jaas.config", e)

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"millrace/connector/pipeline"
 )
@@ -34,7 +36,19 @@ type lateSink struct {
 // newLateSink makes one with a connector and an event topic of its own.
 func newLateSink(t *testing.T, r *relay, direct string, rules without) *lateSink {
 	t.Helper()
+	return newLateSinkOf(testOptions(t, []string{r.addr()}), t, r, direct, rules)
+}
+
+// newParanoidSink is one with a new producer for each transaction.
+func newParanoidSink(t *testing.T, r *relay, direct string) *lateSink {
+	t.Helper()
 	o := testOptions(t, []string{r.addr()})
+	o.Paranoid = true
+	return newLateSinkOf(o, t, r, direct, without{})
+}
+
+func newLateSinkOf(o Options, t *testing.T, r *relay, direct string, rules without) *lateSink {
+	t.Helper()
 	o.Connector = fmt.Sprintf("late-%d", rand.Uint64())
 	o.without = rules
 	o.Client = map[string]string{"retry.backoff.ms": "60", "socket.timeout.ms": "5000"}
@@ -75,7 +89,10 @@ func onTopic(b *pipeline.Batch, topic string) *pipeline.Batch {
 // hidden delivers k events whose commit is sent twice, the first one kept back.
 func (l *lateSink) hidden(k int) *heldRequest {
 	l.t.Helper()
-	tr := l.r.catch(1, cut, endTxn(l.opts.TransactionalID(), true))
+	tr := l.r.catch(1, cut, func(r kmsg.Request) bool {
+		req, ok := r.(*kmsg.EndTxnRequest)
+		return ok && req.Commit && slices.Contains(l.opts.transactionalIDs(), req.TransactionalID)
+	})
 	defer l.r.free(tr)
 	deliver(l.t, l.Sink, l.batch(k))
 	l.n += k
@@ -265,7 +282,7 @@ func (l *lateSink) lateAbort() {
 	}
 	late := tr.next(t)
 	l.r.free(tr)
-	l.tx.open, l.state.count = false, 0
+	l.stage, l.state.count = stageIdle, 0
 	// The event is there, its checkpoint not yet, when the abort arrives.
 	l.opts.onStep = func(step string) {
 		if step == "acknowledged" {

@@ -358,10 +358,15 @@ func TestLiveLatency(t *testing.T) {
 	}
 }
 
-// TestLiveLongHistory starts on a checkpoint topic of a million commits that
-// compaction has not touched, with the last table 27,000 records back: what a
-// minute at full speed leaves. The start must not depend on the rest.
+// TestLiveLongHistory starts on a checkpoint topic of many commits that
+// compaction has not touched, with the last table as far back as it may be.
+// The start must not depend on the rest. MILLRACE_TEST_COMMITS is how many,
+// 10000000 in the long form.
 func TestLiveLongHistory(t *testing.T) {
+	commits := 500_000
+	if v, err := strconv.Atoi(os.Getenv("MILLRACE_TEST_COMMITS")); err == nil {
+		commits = v
+	}
 	o, topic := liveOptions(t)
 	s := New(o)
 	if err := s.EnsureTopics(testContext(t), []string{topic}); err != nil {
@@ -376,43 +381,36 @@ func TestLiveLongHistory(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	c, err := kgo.NewClient(kgo.SeedBrokers(liveServers(t)...), kgo.DefaultProduceTopic(o.withDefaults().CheckpointTopic), kgo.MaxBufferedRecords(100000))
-	if err != nil {
-		t.Fatal(err)
+	start := func() time.Duration {
+		t.Helper()
+		began := time.Now()
+		s := New(o)
+		defer func() { _ = s.Close() }()
+		if err := s.EnsureTopics(testContext(t), []string{topic}); err != nil {
+			t.Fatal(err)
+		}
+		if pos := recovered(t, s); pos.Pos != 30 {
+			t.Fatalf("resumed at %v", pos)
+		}
+		return time.Since(began)
 	}
-	defer c.Close()
-	commitKey, openKey := key(o.Connector, kindCommit), key(o.Connector, kindOpen)
-	put := func(key, value []byte) { c.Produce(testContext(t), &kgo.Record{Key: key, Value: value}, nil) }
-	commit, table := *st.commit, *st.table
-	for range 500_000 {
-		commit.Txn++
-		put(openKey, encode(Prime{V: 1, Txn: commit.Txn, Partitions: map[string]map[int32]Planned{topic: {0: {K: 1}}}}))
-		put(commitKey, encode(commit))
+	before := start()
+	last := *st.commit
+	for ; commits > 0; commits -= 100_000 {
+		last = longHistory(t, o, last, min(commits, 100_000))
 	}
-	commit.Txn++
-	commit.Table, table.Txn = commit.Txn, commit.Txn
-	put(tableKey(o.Connector, 0), encode(table))
-	put(key(o.Connector, kindPartitions), st.facts[kindPartitions])
-	for range 13_500 {
-		put(openKey, encode(Prime{V: 1, Txn: commit.Txn, Partitions: map[string]map[int32]Planned{topic: {0: {K: 1}}}}))
-		put(commitKey, encode(commit))
-		commit.Txn++
-	}
-	if err := c.Flush(testContext(t)); err != nil {
-		t.Fatal(err)
-	}
-	began := time.Now()
-	s = New(o)
-	defer func() { _ = s.Close() }()
-	if err := s.EnsureTopics(testContext(t), []string{topic}); err != nil {
-		t.Fatal(err)
-	}
-	if pos := recovered(t, s); pos.Pos != 30 {
-		t.Fatalf("resumed at %v", pos)
-	}
-	if took := time.Since(began); took > 3*time.Second {
-		t.Errorf("started after %v", took)
-	} else {
-		t.Logf("started after %v", took)
+	table := *st.table
+	last.Txn++
+	last.Table, table.Txn = last.Txn, last.Txn
+	checkpoints := o.withDefaults().CheckpointTopic
+	produce(t, liveServers(t),
+		&kgo.Record{Topic: checkpoints, Key: key(o.Connector, kindPartitions), Value: st.facts[kindPartitions]},
+		&kgo.Record{Topic: checkpoints, Key: tableKey(o.Connector, 0), Value: encode(table)},
+		&kgo.Record{Topic: checkpoints, Key: key(o.Connector, kindCommit), Value: encode(last)})
+	longHistory(t, o, last, tableCommits)
+	after := start()
+	t.Logf("started after %v, with the long history after %v", before, after)
+	if after > 3*time.Second {
+		t.Errorf("started after %v", after)
 	}
 }

@@ -157,6 +157,7 @@ func moveOnce(ctx context.Context, o Options, order Order) (*Moved, error) {
 		return nil, err
 	}
 	defer s.gate.unlock()
+	s.tenure = s.owner.gone()
 	if _, err := s.takeOver(ctx); err != nil {
 		return nil, s.opts.translate(err, s.opts.CheckpointTopic)
 	}

@@ -41,6 +41,9 @@ type Options struct {
 	// AtLeastOnce turns transactions off (millrace.delivery): checkpoints
 	// follow acknowledgements, and nothing fences a paused predecessor.
 	AtLeastOnce bool
+	// Paranoid makes a new producer for each transaction (millrace.commit)
+	// instead of proving that nothing of the last one is under way.
+	Paranoid bool
 	// TransactionTimeout is how long the coordinator lets a transaction stay
 	// open, and with it how long readers wait for a dead owner.
 	TransactionTimeout time.Duration
@@ -104,6 +107,8 @@ type without struct {
 	prime bool
 	// flushes: PRIME, events and CHECKPOINT are sent without waiting between.
 	flushes bool
+	// primeFlush: events are sent without waiting for PRIME.
+	primeFlush bool
 	// place: the offsets of our checkpoint records are not compared.
 	place bool
 	// verify: recovery believes the checkpoint without looking at the topics.
@@ -140,6 +145,9 @@ func (o Options) withDefaults() Options {
 	dur(&o.SessionTimeout, DefaultSessionTimeout)
 	dur(&o.History, DefaultHistory)
 	dur(&o.StartTimeout, DefaultStartTimeout)
+	if o.AtLeastOnce {
+		o.Paranoid = false // there is no transaction to end
+	}
 	if o.CheckpointReplication == 0 {
 		o.CheckpointReplication = -1
 	}
@@ -162,7 +170,7 @@ func (o Options) withDefaults() Options {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	if o.onStep == nil {
-		o.onStep = func(string) {}
+		o.onStep = failpoint
 	}
 	return o
 }

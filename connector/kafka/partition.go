@@ -52,6 +52,9 @@ func partitionOf(r *pipeline.Record, partitions int32) int32 {
 	if by == nil {
 		by = r.ID
 	}
+	if plantedPartitioner {
+		return plantedPartition(by, partitions)
+	}
 	return int32(murmur2(by)&0x7fffffff) % partitions
 }
 

@@ -17,15 +17,26 @@ import (
 // that was stopped between "do I own the task?" and InitTransactions would
 // fence its own successor and go on from where it had been. The offset of PRIME
 // says so before the first event is written.
-type place struct{ low, high atomic.Int64 }
+//
+// With two transactional ids in turn (paranoid mode) the marker of the last
+// transaction may come late: the next one may begin in its stead, and must then
+// find it among its own records or behind them.
+type place struct {
+	// next is where the transaction begins, at the latest.
+	next int64
+	// low, high and count are of the offsets acknowledged so far.
+	low, high, count atomic.Int64
+}
 
 // nowhere is the lower bound before the first acknowledgement.
 const nowhere = math.MaxInt64
 
-// enter forgets the last transaction.
-func (p *place) enter() {
+// enter begins a transaction at next or before it.
+func (p *place) enter(next int64) {
+	p.next = next
 	p.low.Store(nowhere)
 	p.high.Store(-1)
+	p.count.Store(0)
 }
 
 // acknowledged notes an offset; it runs on the goroutine that drains events,
@@ -33,24 +44,33 @@ func (p *place) enter() {
 func (p *place) acknowledged(offset int64) {
 	p.low.Store(min(p.low.Load(), offset))
 	p.high.Store(max(p.high.Load(), offset))
+	p.count.Add(1)
 }
 
 // errOvertaken says that someone else has written to the checkpoint partition.
 var errOvertaken = errors.New("another producer has written to the checkpoint topic since the last commit")
 
-// follows reports errOvertaken unless the transaction's first record stands no
-// further back than next. An offset that is not known proves nothing.
-func (p *place) follows(next int64) error {
-	if low := p.low.Load(); low < 0 || low > next {
+// missing returns how many markers of the last transaction are still to come;
+// it is negative when somebody else's records stand before or among ours.
+func (p *place) missing() int64 {
+	low := p.low.Load()
+	foreign := p.high.Load() - low + 1 - p.count.Load()
+	return p.next - low - foreign
+}
+
+// alone returns errOvertaken unless all that stands between the last
+// transaction and the end of this one is this one's.
+func (p *place) alone() error {
+	if p.count.Load() == 0 || p.missing() < 0 {
 		return errOvertaken
 	}
 	return nil
 }
 
-// behind returns where the next transaction may begin: after the last record
-// and, in a transaction, the marker that ends it.
+// behind returns where the next transaction begins: behind the last record, in
+// a transaction the marker that ends it, and whatever marker is still missing.
 func (p *place) behind(transactional bool) int64 {
-	next := p.high.Load() + 1
+	next := p.high.Load() + 1 + p.missing()
 	if transactional {
 		next++
 	}

@@ -44,6 +44,9 @@ type producer struct {
 	// backoff is retry.backoff.ms; stats says whether statistics come.
 	backoff time.Duration
 	stats   bool
+	// id is the transactional id, begun says that it has been used.
+	id    string
+	begun bool
 	// batchLimit is the size that no batch of records exceeds.
 	batchLimit int
 	// place is where the open transaction stands in the checkpoint partition.

@@ -440,7 +440,7 @@ func TestCrashAtEachStep(t *testing.T) {
 				_ = s.Deliver(testContext(t), events(101, 150))
 			}()
 			s.opts.onStep = func(string) {}
-			s.tx.open = false // as the kernel would: no release, no goodbye
+			s.stage = stageIdle // as the kernel would: no release, no goodbye
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
 			}

@@ -70,6 +70,9 @@ func (s *Sink) tryRecover(ctx context.Context) (*pipeline.Position, error) {
 		return nil, errLost
 	}
 	s.tenure = gone
+	if err == nil {
+		err = s.to(stageIdle)
+	}
 	return pos, err
 }
 
@@ -143,26 +146,40 @@ func (s *Sink) takeOver(ctx context.Context) (*pipeline.Position, error) {
 	if err := s.mayFence(ctx); err != nil {
 		return nil, err
 	}
+	if err := s.afterSpare(ctx); err != nil {
+		return nil, err
+	}
 	s.opts.Report(pipeline.StateFencing, "taking over "+s.opts.TransactionalID())
 	if err := s.refresh(ctx); err != nil {
 		return nil, err
 	}
-	p, err := s.newProducer()
+	if err := s.to(stageFencing); err != nil {
+		return nil, err
+	}
+	early, err := s.plantedRead(ctx)
 	if err != nil {
 		return nil, err
 	}
-	s.p = p
+	if err := s.fence(ctx); err != nil {
+		return nil, err
+	}
 	if !s.opts.AtLeastOnce {
-		if err := p.init(ctx); err != nil {
+		if err := s.fenceOther(ctx); err != nil {
 			return nil, err
 		}
+	}
+	if err := s.to(stageRecovering); err != nil {
+		return nil, err
 	}
 	s.opts.onStep("fenced")
 	s.metrics.fences.Add(1)
 	s.opts.Report(pipeline.StateRecovering, "reading the checkpoint")
-	st, err := s.opts.readStore(ctx, s.admin, endOffset)
+	st, err := s.opts.readStore(ctx, s.admin, recoveryEdge)
 	if err != nil {
 		return nil, err
+	}
+	if plantedReadFirst {
+		st = early
 	}
 	failed := s.failedPrime(st)
 	s.reset()
@@ -201,6 +218,22 @@ func (s *Sink) takeOver(ctx context.Context) (*pipeline.Position, error) {
 	}
 	s.metrics.resumed(st.commit)
 	return &pos, nil
+}
+
+// fence makes a new producer and takes the transactional id over.
+func (s *Sink) fence(ctx context.Context) error {
+	if plantedReuse && s.p != nil {
+		return nil
+	}
+	p, err := s.newProducer()
+	if err != nil {
+		return err
+	}
+	s.p = p
+	if s.opts.AtLeastOnce {
+		return nil
+	}
+	return p.init(ctx)
 }
 
 // isSelf reports whether o is this process at work on this task.

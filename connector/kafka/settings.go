@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,10 +25,20 @@ func ReadOptions(s pipeline.Settings) Options {
 	if o.Bootstrap == "" {
 		s.Problem("bootstrap.servers", "is missing: host:port of one or more Kafka brokers")
 	}
+	for server := range strings.SplitSeq(o.Bootstrap, ",") {
+		host, port, err := net.SplitHostPort(server[strings.LastIndex(server, "/")+1:]) // a protocol:// may stand before it
+		if n, e := strconv.ParseUint(port, 10, 16); o.Bootstrap != "" && (err != nil || e != nil || n == 0 || host == "") {
+			s.Problem("bootstrap.servers", "want host:port, have "+strconv.Quote(server))
+		}
+	}
 	validName(s, "name", o.Connector)
 	validName(s, "millrace.instance", o.Instance)
 
 	o.AtLeastOnce = pipeline.OneOf(s, "millrace.delivery", "exactly-once", "at-least-once") == "at-least-once"
+	o.Paranoid = pipeline.OneOf(s, "millrace.commit", "adaptive", "paranoid") == "paranoid"
+	if o.Paranoid && o.AtLeastOnce {
+		s.Problem("millrace.commit", "paranoid is a way to commit transactions, of which millrace.delivery=at-least-once has none")
+	}
 	o.TransactionTimeout = millis(s, "millrace.transaction.timeout.ms", bounds{DefaultTransactionTimeout, 5 * time.Second, 15 * time.Minute})
 	o.SessionTimeout = millis(s, "millrace.session.timeout.ms", bounds{DefaultSessionTimeout, time.Second, 5 * time.Minute})
 	o.StartTimeout = millis(s, "millrace.start.timeout.ms", bounds{DefaultStartTimeout, time.Second, 24 * time.Hour})

@@ -93,6 +93,8 @@ func TestReadOptions(t *testing.T) {
 func TestReadOptionsProblems(t *testing.T) {
 	for _, tc := range []struct{ set, want string }{
 		{"bootstrap.servers=", "missing"},
+		{"bootstrap.servers=PLAINTEXT://a:1,b", `want host:port, have "b"`},
+		{"bootstrap.servers=a:http", "want host:port"},
 		{"name=or/ders", "topic's name"},
 		{"millrace.instance=a b", "topic's name"},
 		{"producer.acks=1", "must be all"},
@@ -213,7 +215,7 @@ func TestJudgeBroker(t *testing.T) {
 		{"3.9", full(verification+"=true", "inter.broker.protocol.version=3.9-IV0"), "", 0},
 		{"something else", map[string]string{"broker.id": "1"}, "partition-verification", 0},
 	} {
-		err := judgeBroker("1", tc.config)
+		err := Options{}.judgeBroker("1", tc.config)
 		if tc.rule == "" {
 			if err != nil {
 				t.Errorf("%s: %v", tc.name, err)

@@ -32,10 +32,14 @@ type Sink struct {
 	// the task in between.
 	tenure <-chan struct{}
 	p      *producer
+	spare  *spare
+	// discarded is closed when the last spare that was given up has ended.
+	discarded chan struct{}
 	// old are producers that were replaced and are still closing.
 	old sync.WaitGroup
 
 	topics atomic.Pointer[topicTable]
+	stage  stage
 	state  state
 	tx     transaction
 	// after says how the last commit is to be settled before the next begin.
@@ -97,9 +101,8 @@ type state struct {
 	again uint64
 }
 
-// transaction is the open Kafka transaction.
+// transaction is the open Kafka transaction or the last one.
 type transaction struct {
-	open  bool
 	began time.Time
 	txn   uint64
 	// prime is what its newest PRIME says.
@@ -206,12 +209,16 @@ var (
 // drop gives the producer up, and with it whatever transaction is open. The
 // producer is freed beside what comes next.
 func (s *Sink) drop() {
+	if plantedReuse && s.abortAndKeep() {
+		return
+	}
 	if s.p != nil {
 		s.p.abandon()
 		s.old.Go(s.p.close)
 		s.p = nil
 	}
-	s.tx.open = false
+	s.discard()
+	s.stage = stageDown
 }
 
 // yield stops all writing, for the group to hand the task to another member.
@@ -233,10 +240,10 @@ func (s *Sink) Close() error {
 		return nil
 	}
 	s.closed = true
-	open := s.tx.open
+	open := s.openID()
 	s.drop()
-	if open && s.owner != nil && s.owner.holds() {
-		s.release()
+	if open != "" && s.owner != nil && s.owner.holds() {
+		s.release(context.Background(), open)
 	}
 	if s.owner != nil {
 		s.owner.handOver(s.anyTopic())
@@ -262,15 +269,20 @@ func (s *Sink) anyTopic() string {
 // releaseTimeout bounds how long an abandoned transaction is cared for.
 const releaseTimeout = 10 * time.Second
 
+// openID returns the transactional id whose transaction is open, or "".
+func (s *Sink) openID() string {
+	if !s.stage.open() || s.opts.AtLeastOnce {
+		return ""
+	}
+	return s.p.id
+}
+
 // release makes the coordinator abort the transaction of a producer that was
 // given up, without waiting for its timeout or for the next owner.
-func (s *Sink) release() {
-	if s.opts.AtLeastOnce {
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
+func (s *Sink) release(ctx context.Context, id string) {
+	ctx, cancel := context.WithTimeout(ctx, releaseTimeout)
 	defer cancel()
-	p, err := s.newProducer()
+	p, err := s.producerOf(id)()
 	if err == nil {
 		err = p.init(ctx)
 		p.close()
@@ -280,34 +292,40 @@ func (s *Sink) release() {
 	}
 }
 
-// newProducer starts the task's producer.
-func (s *Sink) newProducer() (*producer, error) {
+// newProducer starts the task's producer, under its first transactional id.
+func (s *Sink) newProducer() (*producer, error) { return s.producerOf(s.opts.TransactionalID())() }
+
+// producerOf returns what starts a producer with a transactional id. It may run
+// beside everything else.
+func (s *Sink) producerOf(id string) func() (*producer, error) {
 	limit, partitions := s.opts.MaxRequest, 0
 	for _, t := range *s.topics.Load() {
 		limit = min(limit, t.limit)
 		partitions += len(t.parts)
 	}
-	id := s.opts.TransactionalID()
 	if s.opts.AtLeastOnce {
 		id = ""
 	}
 	conf := s.opts.producerConfig(id, limit)
-	if id != "" && partitions <= maxStatsPartitions {
+	if id != "" && !s.opts.Paranoid && partitions <= maxStatsPartitions {
 		conf["statistics.interval.ms"] = int(statsInterval.Milliseconds())
 	}
-	own := &place{}
-	p, err := newProducer(conf, newMonitor(s.opts.Log, "producer"), func(topic string, partition int32, offset int64) {
-		if topic == s.opts.CheckpointTopic {
-			own.acknowledged(offset)
-			return
+	opts := s.opts
+	return func() (*producer, error) {
+		own := &place{}
+		p, err := newProducer(conf, newMonitor(opts.Log, "producer"), func(topic string, partition int32, offset int64) {
+			if topic == opts.CheckpointTopic {
+				own.acknowledged(offset)
+				return
+			}
+			s.acknowledged(topic, partition, offset)
+		})
+		if err != nil {
+			return nil, opts.badConfig(err)
 		}
-		s.acknowledged(topic, partition, offset)
-	})
-	if err != nil {
-		return nil, s.opts.badConfig(err)
+		p.id, p.batchLimit, p.place = id, limit, own
+		return p, nil
 	}
-	p.batchLimit, p.place = limit, own
-	return p, nil
 }
 
 // acknowledged notes the offset of one of our records; it runs on the events

@@ -191,7 +191,7 @@ func (o Options) unreadable(c Consumed, err error) error {
 	if errors.As(err, &newer) {
 		return with(refusal(pipeline.ExitRefused, "checkpoint-version", newer.Error()), o.CheckpointTopic, "run the version of millrace that wrote it, or a newer one", nil)
 	}
-	return with(refusal(pipeline.ExitRefused, "checkpoint-damaged", fmt.Sprintf("the record at offset %d cannot be read", c.Offset)), o.CheckpointTopic, "restore the topic from a replica or backup", err)
+	return with(refusal(pipeline.ExitRefused, "checkpoint-damaged", fmt.Sprintf("the record at offset %d cannot be read", c.Offset)), o.CheckpointTopic, "restore the topic from a replica or backup; to give the checkpoint up, delete the topic and set millrace.start", err)
 }
 
 // put takes the newest record of a key in a window, unless a window nearer to

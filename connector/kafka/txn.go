@@ -55,6 +55,7 @@ func (p *producer) begin() error {
 	if err := p.k.BeginTransaction(); err != nil {
 		return fmt.Errorf("begin transaction: %w", p.why(err))
 	}
+	p.begun = true
 	return nil
 }
 

@@ -48,7 +48,8 @@ type Refusal struct {
 	Cause error
 }
 
-// Error returns rule, what, where and cause on one line, the fix on another.
+// Error returns rule, what, where and cause on one line, the fix on another; a
+// cause of several lines stands below, indented.
 func (r *Refusal) Error() string {
 	var b strings.Builder
 	b.WriteString(r.Rule)
@@ -58,7 +59,11 @@ func (r *Refusal) Error() string {
 		b.WriteString(" (at " + r.Where + ")")
 	}
 	if r.Cause != nil {
-		b.WriteString(": " + r.Cause.Error())
+		cause := " " + r.Cause.Error()
+		if strings.Contains(cause, "\n") { // several, each on lines of its own
+			cause = "\n  " + strings.ReplaceAll(cause[1:], "\n", "\n  ")
+		}
+		b.WriteString(":" + cause)
 	}
 	if r.Fix != "" {
 		b.WriteString("\n  fix: " + r.Fix)

@@ -19,6 +19,7 @@ type simKafka struct {
 	// that are not written yet.
 	enlisted map[int]bool
 	marking  int
+	txns     int // begun so far
 	parts    [simPartitions + 1]simPartition
 }
 
@@ -112,9 +113,25 @@ func (k *simKafka) enlist(epoch, p int) error {
 	case k.state != txnOngoing:
 		k.state = txnOngoing
 		clear(k.enlisted)
+		k.txns++
+		opened := k.txns
+		time.AfterFunc(simTxnTimeout, func() { k.timeOut(opened) })
 	}
 	k.enlisted[p] = true
 	return nil
+}
+
+// simTxnTimeout is how long a transaction may stay open.
+const simTxnTimeout = 20 * time.Second
+
+// timeOut aborts the n-th transaction if it is still open.
+func (k *simKafka) timeOut(n int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.txns == n && k.state == txnOngoing {
+		k.epoch++
+		k.end(txnPrepareAbort)
+	}
 }
 
 // produce appends a record; seq counts a producer's records per partition, so

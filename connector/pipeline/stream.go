@@ -100,6 +100,9 @@ func (s *stream) finish(ctx context.Context, h *hopper) error {
 	if !b.Ends || b.End.IsZero() {
 		return ctx.Err()
 	}
+	if plantedDropOnStop {
+		b.Records = nil
+	}
 	if err := s.deliver(ctx, b); err != nil {
 		s.log.Warn("not drained; the next start delivers it", "err", err)
 	}

@@ -76,7 +76,7 @@ var wanted = map[string]service{
 	"registry": {
 		image: "apicurio/apicurio-registry:3.3.3", ports: []string{"8081:8080"},
 		environment: map[string]string{
-			"APICURIO_STORAGE_KIND": "kafkasql", "APICURIO_KAFKASQL_BOOTSTRAP_SERVERS": "kafka:9092", "APICURIO_RULES_GLOBAL_COMPATIBILITY": "BACKWARD",
+			"APICURIO_STORAGE_KIND": "kafkasql", "APICURIO_KAFKASQL_BOOTSTRAP_SERVERS": "kafka:9092", "APICURIO_RULES_GLOBAL_COMPATIBILITY": "BACKWARD_TRANSITIVE",
 		},
 		health: []string{"CMD", "curl", "-fsS", "-o", "/dev/null", "http://localhost:8080/apis/ccompat/v7/subjects"},
 		after:  []string{"kafka"},
@@ -87,7 +87,8 @@ var wanted = map[string]service{
 			"CONNECT_BOOTSTRAP_SERVERS": "kafka:9092", "CONNECT_VALUE_CONVERTER_SCHEMA_REGISTRY_URL": "http://registry:8080/apis/ccompat/v7",
 			"CONNECT_MILLRACE_START": "earliest", "DATABASE_PASSWORD": "millrace",
 		},
-		volumes: []string{"debezium-config:/config", "schemas:/schemas"},
+		volumes: []string{"debezium-config:/config", "schemas/common:/schemas/common", "schemas/customer:/schemas/customer",
+			"schemas/order:/schemas/order"},
 		health:  []string{"CMD", "/usr/local/bin/millrace", "healthcheck"},
 		after:   []string{"mysql", "kafka", "registry"},
 		command: []string{"run", "/config/worker.properties", "/config/outbox-mysql.json"},

@@ -102,7 +102,9 @@ type dashboard struct {
 			Datasource struct{ UID string }
 		}
 	}
-	Templating struct{ List []struct{ Name, Definition string } }
+	Templating struct {
+		List []struct{ Name, Definition string }
+	}
 }
 
 func loadDashboard(t *testing.T) dashboard {

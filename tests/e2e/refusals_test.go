@@ -149,7 +149,7 @@ func (r *rig) workerText() string {
 
 // normalise takes the names out of a text that are this rig's own.
 func (r *rig) normalise(text string, more ...string) string {
-	registry := strings.TrimPrefix(r.settings["value.converter.schema.registry.url"], "http://")
+	_, registry, _ := strings.Cut(r.settings["value.converter.schema.registry.url"], "://")
 	registry, _, _ = strings.Cut(registry, "/")
 	if user := r.settings["database.user"]; user != services.ConnectorUser {
 		more = append(more, user, "USER")

@@ -192,11 +192,14 @@ func (w *walker) scopeOf(fn *ast.FuncDecl) *scope {
 				if !ok || len(n.Lhs) != len(n.Rhs) {
 					continue
 				}
-				if _, twice := s.defined[name.Name]; twice || n.Tok != token.DEFINE {
+				switch _, twice := s.defined[name.Name]; {
+				case n.Tok == token.ADD_ASSIGN:
 					s.grown[name.Name] = true
-					continue
+				case n.Tok == token.DEFINE && !twice:
+					s.defined[name.Name] = n.Rhs[i]
+				default: // one of several texts
+					s.defined[name.Name] = nil
 				}
-				s.defined[name.Name] = n.Rhs[i]
 			}
 		}
 		return true
@@ -242,7 +245,9 @@ func (w *walker) named(name string, s *scope, values map[string]string) string {
 	if v, ok := s.consts[name]; ok {
 		return v
 	}
-	if d, ok := s.defined[name]; ok && !slices.Contains(s.params, name) {
+	if d, ok := s.defined[name]; ok && d == nil {
+		return anything
+	} else if ok && !slices.Contains(s.params, name) {
 		delete(s.defined, name) // a definition by itself ends here
 		p := w.pattern(d, s, values)
 		s.defined[name] = d
@@ -315,6 +320,9 @@ func (w *walker) templates(fn *ast.FuncDecl) []template {
 	ast.Inspect(fn.Body, func(n ast.Node) bool {
 		switch n := n.(type) {
 		case *ast.CompositeLit:
+			if typeName(n.Type) == "toldError" {
+				return false // what was told already is not said again
+			}
 			m := w.composite(n, s)
 			if m.rule != nil {
 				literal = m
@@ -493,8 +501,8 @@ func (w *walker) at(pos token.Pos, m template, values map[string]string) {
 	switch {
 	case m.rule != nil:
 		found.rule = strings.ReplaceAll(w.pattern(m.rule, m.scope, values), "_", "-")
-		if found.rule == anything && text == anything {
-			return // hands on what stands in a table
+		if found.rule == "" || found.rule == anything && strings.Trim(text, ".*?, want:") == "" {
+			return // hands on what stands in a table or a check, or is filled in later
 		}
 		if strings.Contains(p.Filename, "preflight") { // said as "name is x, want y: why"
 			text = anything + ", want " + anything + ": " + text
@@ -503,7 +511,10 @@ func (w *walker) at(pos token.Pos, m template, values map[string]string) {
 	default:
 		key := ""
 		if m.key != nil {
-			key = w.pattern(m.key, m.scope, values) + `( \(now \S+\))?: `
+			key = w.pattern(m.key, m.scope, values)
+		}
+		if key != "" {
+			key += `(:\d+)?( \(now \S+\))?: ` // a line, or a new name
 		}
 		found.says = `^  (\S+: )?` + key + text + `$`
 	}

@@ -28,6 +28,8 @@ type (
 		Last       *lastTransaction                     `json:"last"`
 		Table      uint64                               `json:"table"`
 		Partitions map[string]map[string]partitionState `json:"partitions"`
+		// table is that of the same transaction, when it has one.
+		table map[string]map[string]partitionState
 	}
 	lastTransaction struct {
 		GTID string `json:"gtid"`

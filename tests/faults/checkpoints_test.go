@@ -36,19 +36,27 @@ func (c *checker) checkpoints() error {
 		}
 		if next != nil {
 			last = next
+			c.commits = append(c.commits, next)
 		}
 	}
 	if last == nil {
 		c.violations.add("I7", "there is no checkpoint")
 		return nil
 	}
-	return c.lastIsContent(last)
+	if err := c.coverage(); err != nil || c.partial {
+		return err
+	}
+	if last.Count != uint64(c.events) {
+		c.violations.add("I8", "the last checkpoint counts %d events, the topics hold %d", last.Count, c.events)
+	}
+	return nil
 }
 
 // transaction checks one committed transaction of the checkpoint topic.
 func (c *checker) transaction(records []seen, before *checkpoint) (*checkpoint, error) {
 	var prime *primeRecord
 	var cp *checkpoint
+	var own map[string]map[string]partitionState
 	where := records[0].offset
 	for _, s := range records {
 		switch kindOfRecord(s) {
@@ -78,12 +86,14 @@ func (c *checker) transaction(records []seen, before *checkpoint) (*checkpoint, 
 				c.violations.add("I7", "checkpoint topic@%d: %v", s.offset, err)
 			}
 			c.contentAt(s.offset, table.Partitions)
+			own = table.Partitions
 		}
 	}
 	if cp == nil {
 		c.violations.add("I7", "checkpoint topic@%d: a transaction was committed without its checkpoint: %s", where, kindsOf(records))
 		return nil, nil
 	}
+	cp.table = own
 	if prime != nil && (prime.Txn != cp.Txn || prime.Last != cp.Count) {
 		c.violations.add("I7", "checkpoint topic@%d: PRIME announces txn %d up to event %d, the checkpoint has txn %d and event %d", where, prime.Txn, prime.Last, cp.Txn, cp.Count)
 	}
@@ -137,6 +147,9 @@ func (c *checker) contentAt(where int64, partitions map[string]map[string]partit
 			}
 			at := place{topic, int32(n)}
 			list := c.prefixes[at]
+			if uint64(len(list)) < p.N && c.partial {
+				continue // the readers are not equally far
+			}
 			if uint64(len(list)) < p.N {
 				c.violations.add("I5", "checkpoint topic@%d: %s holds %d events, the checkpoint says %d", where, at, len(list), p.N)
 				continue
@@ -152,19 +165,53 @@ func (c *checker) contentAt(where int64, partitions map[string]map[string]partit
 	}
 }
 
-// lastIsContent: what the last checkpoint covers is what can be seen.
-func (c *checker) lastIsContent(last *checkpoint) error {
-	if last.Count != uint64(c.events) {
-		c.violations.add("I8", "the last checkpoint counts %d events, the topics hold %d", last.Count, c.events)
+// coverage: at every checkpoint, what its position covers is what can be seen.
+// The first checkpoint that counts an event must cover its transaction, and the
+// one before must not.
+func (c *checker) coverage() error {
+	sets := make([]gtidSet, len(c.commits))
+	for i, cp := range c.commits {
+		var err error
+		if sets[i], err = parseGTIDs(c.db.Flavor, cp.GTID); err != nil {
+			return err
+		}
 	}
-	set, err := parseGTIDs(c.db.Flavor, last.GTID)
-	if err != nil {
-		return err
-	}
-	for gtid := range c.gtids {
-		if !set.holds(gtid) {
-			c.violations.add("I8", "events of transaction %s can be seen, and the last checkpoint %s does not cover it", gtid, last.GTID)
+	checked := map[string]int{}
+	for _, at := range sortedPlaces(c.final.records) {
+		next := 0 // the first of our records that no checkpoint so far counts
+		gtids := c.published[at]
+		for i, cp := range c.commits {
+			p, ok := cp.partition(at)
+			for ok && next < len(gtids) && uint64(next) < p.N {
+				gtid := gtids[next]
+				next++
+				if k, done := checked[gtid]; done && k == i {
+					continue
+				}
+				checked[gtid] = i
+				if !sets[i].holds(gtid) {
+					c.violations.add("I8", "txn %d made events of transaction %s visible, and its position %s does not cover it", cp.Txn, gtid, cp.GTID)
+				}
+				if i > 0 && sets[i-1].holds(gtid) {
+					c.violations.add("I8", "txn %d made events of transaction %s visible, which the position before, %s, already covers", cp.Txn, gtid, c.commits[i-1].GTID)
+				}
+			}
+		}
+		if next < len(gtids) && !c.partial {
+			c.violations.add("I8", "no checkpoint counts the last %d events of %s", len(gtids)-next, at)
 		}
 	}
 	return nil
+}
+
+// partition returns what a checkpoint says of a partition: itself, or in its
+// table when it has one of its own.
+func (cp *checkpoint) partition(at place) (partitionState, bool) {
+	number := strconv.Itoa(int(at.partition))
+	for _, parts := range []map[string]map[string]partitionState{cp.Partitions, cp.table} {
+		if p, ok := parts[at.topic][number]; ok {
+			return p, true
+		}
+	}
+	return partitionState{}, false
 }

@@ -1,7 +1,6 @@
 package faults
 
 import (
-	"context"
 	"fmt"
 	"maps"
 	"os"
@@ -12,8 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/sr"
-
 	"millrace/tests/services"
 )
 
@@ -23,6 +20,7 @@ type settings struct {
 	length    time.Duration
 	perSecond int
 	xa        bool
+	kinds     []string
 }
 
 // The variables, and what they are without being set.
@@ -31,9 +29,13 @@ type settings struct {
 //	FAULT_SECONDS  length of each
 //	FAULT_RATE     transactions a second
 //	FAULT_XA       1: some transactions are XA
+//	FAULT_KINDS    only these kinds of faults, to find the one that matters
 func readSettings(t *testing.T) settings {
 	t.Helper()
 	s := settings{length: time.Duration(number(t, "FAULT_SECONDS", 60)) * time.Second, perSecond: number(t, "FAULT_RATE", 60), xa: os.Getenv("FAULT_XA") == "1"}
+	if only := os.Getenv("FAULT_KINDS"); only != "" {
+		s.kinds = strings.Split(only, ",")
+	}
 	list := os.Getenv("FAULT_SEEDS")
 	if list == "" {
 		list = "1,2,3"
@@ -75,6 +77,9 @@ func (s settings) replay(seed uint64) string {
 	if s.xa {
 		xa = " FAULT_XA=1"
 	}
+	if s.kinds != nil {
+		xa += " FAULT_KINDS=" + strings.Join(s.kinds, ",")
+	}
 	return fmt.Sprintf("FAULT_SEEDS=%d FAULT_SECONDS=%d FAULT_RATE=%d%s make test-faults-short", seed, int(s.length.Seconds()), s.perSecond, xa)
 }
 
@@ -105,134 +110,19 @@ func TestSeeds(t *testing.T) {
 // runSeed runs one seed and fails the test with what it finds.
 func runSeed(t *testing.T, s *servers, set settings, seed uint64, binary string) report {
 	t.Helper()
-	db := s.of(flavorOf(seed))
-	r := newRig(t, s, db, seed, binary)
-	faults := schedule(seed, set.length)
-	t.Logf("seed %d on %s, replay with:\n  %s\n%s", seed, db.Flavor, set.replay(seed), render(faults))
-	r.write(t, filepath.Join(r.dir, "schedule.txt"), set.replay(seed)+"\n"+render(faults))
-	run := &run{rig: r, set: set, faults: faults, fleet: &fleet{rig: r}}
-	run.nemesis = &nemesis{fleet: run.fleet, done: map[string]int{}}
-	defer run.fleet.killAll()
-	run.all(t)
-	s.heal(t, db)
-	out := run.report()
-	r.write(t, filepath.Join(r.dir, "nemesis.txt"), strings.Join(run.nemesis.log, "\n")+"\n")
+	r := newRun(t, s, set, seed, binary)
+	t.Logf("seed %d on %s, replay with:\n  %s\n%s", seed, r.db.Flavor, set.replay(seed), render(r.faults))
+	r.write(t, filepath.Join(r.dir, "schedule.txt"), set.replay(seed)+"\n"+render(r.faults))
+	defer r.fleet.killAll()
+	r.all(t)
+	s.heal(t, r.db)
+	out := r.report()
+	r.write(t, filepath.Join(r.dir, "nemesis.txt"), strings.Join(r.nemesis.log, "\n")+"\n")
 	r.write(t, filepath.Join(r.dir, "violations.txt"), r.violations.String())
 	t.Logf("%d events visible (%d aborted), %d transactions committed, %d unknown, %d kills, %d starts, %d faults: %d violations",
-		out.events, out.aborted, out.transactions, out.unknown, out.kills, run.fleet.starts, out.injected(), out.violations)
+		out.events, out.aborted, out.transactions, out.unknown, out.kills, r.fleet.starts, out.injected(), out.violations)
 	if out.violations > 0 {
 		t.Errorf("seed %d violates %v; replay with:\n  %s\n%s", seed, r.violations.invariants(), set.replay(seed), r.violations)
-	}
-	return out
-}
-
-// run is one seed at work.
-type run struct {
-	*rig
-	set      settings
-	faults   []fault
-	fleet    *fleet
-	nemesis  *nemesis
-	workload *workload
-	checker  *checker
-	live     *liveReader
-	raw      *liveReader
-}
-
-// startPatience is how long the first start may take on a busy machine.
-const startPatience = 90 * time.Second
-
-// visiblePatience is how long after the last fault everything may take to be
-// seen (I11).
-const visiblePatience = 30 * time.Second
-
-func (r *run) all(t *testing.T) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), r.set.length+10*time.Minute)
-	defer cancel()
-	first, err := r.fleet.start()
-	if err != nil {
-		t.Fatal(err)
-	}
-	begin, stop := context.WithTimeout(ctx, startPatience)
-	defer stop()
-	if err := first.await(begin, "STREAMING"); err != nil {
-		t.Fatal(err)
-	}
-	topics := append(r.topics(), r.checkpointTopic())
-	r.live = r.watch(t, true, topics...)
-	r.raw = r.watch(t, false, topics...)
-	r.workload = newWorkload(r.rig, r.set.perSecond, r.set.xa)
-	if err := r.workload.begin(ctx); err != nil {
-		t.Fatal(err)
-	}
-	r.began = time.Now()
-	r.nemesis.run(ctx, r.faults)
-	until(ctx, r.began.Add(r.set.length))
-	if err := r.workload.end(ctx); err != nil {
-		t.Fatalf("end the workload: %v", err)
-	}
-	r.nemesis.note("workload ended: %d committed, %d aborted, %d rolled back, %d unknown, %d huge, %d ddl, %d xa", r.workload.committed.Load(), r.workload.aborted.Load(),
-		r.workload.undone.Load(), r.workload.unknown.Load(), r.workload.huge.Load(), r.workload.ddls.Load(), r.workload.prepared.Load())
-	if r.workload.committed.Load() == 0 {
-		t.Fatalf("the workload wrote nothing: %v", r.workload.lastly)
-	}
-	r.finish(ctx, t)
-}
-
-// finish waits until everything is to be seen, stops the connector, and checks.
-func (r *run) finish(ctx context.Context, t *testing.T) {
-	t.Helper()
-	want, err := r.readTruth(ctx)
-	if err != nil {
-		t.Fatalf("read the truth: %v", err)
-	}
-	wait, cancel := context.WithTimeout(ctx, visiblePatience)
-	defer cancel()
-	drained := time.Now()
-	if missing := r.live.await(wait, maps.Keys(want)); missing > 0 {
-		r.violations.add("I11", "%d of %d events cannot be seen %v after the last fault; the connector is:\n%s", missing, len(want), visiblePatience, r.states())
-	}
-	r.nemesis.note("all is visible %v after the workload ended", time.Since(drained).Round(time.Millisecond))
-	r.fleet.stopAll()
-	ctx, cancel = context.WithTimeout(ctx, 2*time.Minute)
-	defer cancel()
-	final, err := r.readAll(ctx, r.topics())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := r.raw.settle(ctx, append(r.topics(), r.checkpointTopic())); err != nil {
-		t.Fatal(err)
-	}
-	r.raw.stop()
-	r.live.stop()
-	client, err := sr.NewClient(sr.URLs(r.servers.registry.URL))
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.checker = &checker{rig: r.rig, truth: want, final: final, live: r.live.history, raw: r.raw.history, registry: client}
-	if err := r.checker.check(ctx); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// states says what the instances are doing.
-func (r *run) states() string {
-	r.fleet.mu.Lock()
-	defer r.fleet.mu.Unlock()
-	var b strings.Builder
-	for _, i := range r.fleet.instances {
-		state, _ := i.log.current()
-		fmt.Fprintf(&b, "instance %d in state %s\n%s\n", i.n, state, i.log.lastLines())
-	}
-	return b.String()
-}
-
-func (r *run) report() report {
-	out := report{violations: r.violations.count(), faults: maps.Clone(r.nemesis.done), kills: r.fleet.kills, seeds: 1,
-		transactions: int(r.workload.committed.Load()), unknown: int(r.workload.unknown.Load())}
-	if r.checker != nil {
-		out.events, out.aborted = r.checker.events, r.checker.aborted
 	}
 	return out
 }

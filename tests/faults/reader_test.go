@@ -1,9 +1,11 @@
 package faults
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -50,6 +52,8 @@ type history struct {
 	records map[place][]seen
 	ids     map[string]int
 	changed chan struct{}
+	// changes are places that were read twice with different records.
+	changes []string
 }
 
 func newHistory() *history {
@@ -77,10 +81,31 @@ func (h *history) add(r *kgo.Record, keep bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	at := place{r.Topic, r.Partition}
-	h.records[at] = append(h.records[at], s)
+	list := h.records[at]
+	if n := len(list); n > 0 && list[n-1].offset >= s.offset {
+		// The client went back, as it does when a leader has moved. What it
+		// reads again must be the same.
+		i, found := slices.BinarySearchFunc(list, s.offset, func(old seen, offset int64) int { return cmp.Compare(old.offset, offset) })
+		if !found || list[i].id != s.id {
+			h.changes = append(h.changes, fmt.Sprintf("%s@%d was read as %q and then as %q", at, s.offset, list[min(i, n-1)].id, s.id))
+		}
+		return
+	}
+	h.records[at] = append(list, s)
 	if s.id != "" {
 		h.ids[s.id]++
 	}
+}
+
+// snapshot is what has been seen so far.
+func (h *history) snapshot() *history {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	out := &history{records: map[place][]seen{}}
+	for at, list := range h.records {
+		out.records[at] = list[:len(list):len(list)]
+	}
+	return out
 }
 
 // announce wakes who waits for records.
@@ -150,7 +175,7 @@ func (r *rig) watch(t *testing.T, committed bool, topics ...string) *liveReader 
 			}
 			n := 0
 			fetches.EachRecord(func(record *kgo.Record) {
-				w.add(record, record.Topic == checkpoints)
+				w.add(record, committed || record.Topic == checkpoints)
 				n++
 			})
 			if n > 0 {
@@ -201,6 +226,12 @@ func (w *liveReader) position(list []seen) int64 {
 		return 0
 	}
 	return list[len(list)-1].offset + 1
+}
+
+// adminClient is a client of the cluster itself, not through the link.
+func (r *rig) adminClient(t *testing.T) *kgo.Client {
+	t.Helper()
+	return r.servers.cluster.Client(t)
 }
 
 // endsOf returns the ends of topics: of what is stable, or of everything.

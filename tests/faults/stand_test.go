@@ -106,6 +106,7 @@ func (s *servers) heal(t *testing.T, db *database) {
 		}
 	}
 	s.wire.disarm()
+	s.wire.slow(0)
 	if !db.Running() {
 		if err := db.Start(t.Context()); err != nil {
 			t.Fatal(err)
@@ -159,6 +160,7 @@ var tables = []string{
 	aggregateid VARCHAR(64) NOT NULL, type VARCHAR(64) NOT NULL, payload JSON NOT NULL, occurred TIMESTAMP(6) NOT NULL DEFAULT '2020-01-01 00:00:00', actor VARCHAR(64) NOT NULL)`,
 	`CREATE TABLE aggregate (id INT PRIMARY KEY, version INT NOT NULL)`,
 	`CREATE TABLE truth (id CHAR(36) CHARACTER SET ascii NOT NULL PRIMARY KEY, aggregate INT NOT NULL, version INT NOT NULL, sum BIGINT UNSIGNED NOT NULL)`,
+	`CREATE TABLE noise (id BIGINT AUTO_INCREMENT PRIMARY KEY, text VARCHAR(200) NOT NULL)`,
 }
 
 // eventSchema is that of every event.

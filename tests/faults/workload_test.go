@@ -22,6 +22,7 @@ const (
 	savepoints  = 20
 	xas         = 10
 	ddls        = 2
+	noises      = 150 // without an event
 	hugeOnes    = 1
 	hugeLeast   = 2500 // more than the connector buffers
 	hugeMost    = 5000
@@ -62,9 +63,11 @@ func (w *workload) begin(ctx context.Context) error {
 	if _, err := w.pool.ExecContext(ctx, "INSERT INTO aggregate VALUES "+strings.Join(values, ",")); err != nil {
 		return fmt.Errorf("make the aggregates: %w", err)
 	}
-	tokens := make(chan struct{})
+	// All writers are woken at once, so that transactions stand close together
+	// in the log.
+	tokens := make(chan struct{}, writerCount)
 	w.wg.Go(func() {
-		tick := time.NewTicker(time.Second / time.Duration(w.perSecond))
+		tick := time.NewTicker(writerCount * time.Second / time.Duration(w.perSecond))
 		defer tick.Stop()
 		for {
 			select {
@@ -72,9 +75,11 @@ func (w *workload) begin(ctx context.Context) error {
 				close(tokens)
 				return
 			case <-tick.C:
-				select {
-				case tokens <- struct{}{}:
-				default:
+				for range writerCount {
+					select {
+					case tokens <- struct{}{}:
+					default:
+					}
 				}
 			}
 		}
@@ -168,6 +173,8 @@ func (w *writer) one(ctx context.Context) error {
 		return w.local(ctx, []int{hugeLeast + w.random.IntN(hugeMost-hugeLeast)}, false)
 	case dice < hugeOnes+ddls:
 		return w.ddl(ctx)
+	case dice >= 1000-noises:
+		return w.exec(ctx, "INSERT INTO noise (text) VALUES ('"+strings.Repeat("x", w.random.IntN(200))+"')")
 	case dice < hugeOnes+ddls+savepoints:
 		return w.local(ctx, []int{x, 1 + w.random.IntN(20), 1 + w.random.IntN(20)}, false)
 	case dice < hugeOnes+ddls+savepoints+rollbacks:

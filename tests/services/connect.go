@@ -11,21 +11,17 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 )
 
-// Debezium's connectors, as Maven has them.
-const (
-	debeziumMySQLVersion   = "3.6.1.Final"
-	debeziumMariaDBVersion = "3.5.0.Final"
-)
+// debeziumVersion is that of Debezium's connector for MySQL.
+const debeziumVersion = "3.6.1.Final"
 
 // ConnectWorker is a distributed worker of Kafka Connect with Debezium's
-// connectors.
+// connector for MySQL.
 type ConnectWorker struct {
 	*Server
 	// URL is that of its REST interface.
@@ -42,29 +38,20 @@ type ConnectOptions struct {
 	Settings map[string]string
 }
 
-// connectPlugins returns the folder that plugin.path names: a folder for each
-// connector, without what the worker itself brings.
+// connectPlugins returns the folder that plugin.path names: it holds a folder
+// with the connector's jars, without those that the worker itself brings.
 func connectPlugins(ctx context.Context) (string, error) {
-	plugins := map[string]string{
-		"debezium-mysql":   "io.debezium:debezium-connector-mysql:" + debeziumMySQLVersion,
-		"debezium-mariadb": "io.debezium:debezium-connector-mariadb:" + debeziumMariaDBVersion,
-	}
-	return install(ctx, "connect-plugins-"+debeziumMySQLVersion+"-"+debeziumMariaDBVersion, func(ctx context.Context, dir string) error {
-		for _, name := range slices.Sorted(maps.Keys(plugins)) {
-			progress("  fetching %s with Maven", plugins[name])
-			pom, err := project(plugins[name])
-			if err != nil {
-				return err
-			}
-			to := filepath.Join(dir, name)
-			if err := maven(ctx, pom, "copy-dependencies", "-DincludeScope=runtime", "-DoutputDirectory="+to); err != nil {
-				return err
-			}
-			if err := dropWorkerJars(to); err != nil {
-				return err
-			}
+	return install(ctx, "connect-plugins-"+debeziumVersion, func(ctx context.Context, dir string) error {
+		progress("  fetching Debezium with Maven")
+		pom, err := project("io.debezium:debezium-connector-mysql:" + debeziumVersion)
+		if err != nil {
+			return err
 		}
-		return nil
+		to := filepath.Join(dir, "debezium-mysql")
+		if err := maven(ctx, pom, "copy-dependencies", "-DincludeScope=runtime", "-DoutputDirectory="+to); err != nil {
+			return err
+		}
+		return dropWorkerJars(to)
 	})
 }
 
@@ -185,7 +172,11 @@ func (w *ConnectWorker) do(ctx context.Context, method, path string, body, out a
 	return json.Unmarshal(text, out)
 }
 
-// Create makes a connector and waits until its task runs.
+// streams is what Debezium logs when it reads the binary log. A task is said to
+// run before it has chosen where to begin.
+const streams = "Keepalive thread is running"
+
+// Create makes a connector and waits until it reads the binary log.
 func (w *ConnectWorker) Create(ctx context.Context, name string, config map[string]string) error {
 	if err := w.do(ctx, http.MethodPost, "/connectors", map[string]any{"name": name, "config": config}, nil); err != nil {
 		return fmt.Errorf("make a connector: %w", err)
@@ -194,26 +185,37 @@ func (w *ConnectWorker) Create(ctx context.Context, name string, config map[stri
 	defer cancel()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
-	var status struct {
-		Tasks []struct{ State, Trace string } `json:"tasks"`
-	}
 	for {
-		err := w.do(ctx, http.MethodGet, "/connectors/"+name+"/status", nil, &status)
-		if err == nil && len(status.Tasks) > 0 {
-			switch task := status.Tasks[0]; task.State {
-			case "RUNNING":
-				return nil
-			case "FAILED":
-				trace, _, _ := strings.Cut(task.Trace, "\n\tat ")
-				return fmt.Errorf("the connector %s failed: %s", name, trace)
-			}
+		err := w.failure(ctx, name)
+		if err != nil {
+			return err
+		}
+		if text, err := os.ReadFile(w.Log()); err == nil && bytes.Contains(text, []byte(streams)) {
+			return nil
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return fmt.Errorf("the connector %s does not run: %w: %w\n%s", name, ctx.Err(), errors.Join(err), w.Tail(25))
+			return fmt.Errorf("the connector %s does not stream: %w\n%s", name, ctx.Err(), w.Tail(40))
 		}
 	}
+}
+
+// failure returns why the connector's task failed, if it did.
+func (w *ConnectWorker) failure(ctx context.Context, name string) error {
+	var status struct {
+		Tasks []struct{ State, Trace string } `json:"tasks"`
+	}
+	if err := w.do(ctx, http.MethodGet, "/connectors/"+name+"/status", nil, &status); err != nil {
+		return nil //nolint:nilerr // the worker may know nothing of the connector yet
+	}
+	for _, task := range status.Tasks {
+		if task.State == "FAILED" {
+			trace, _, _ := strings.Cut(task.Trace, "\n\tat ")
+			return fmt.Errorf("the connector %s failed: %s", name, trace)
+		}
+	}
+	return nil
 }
 
 // Get returns what the REST interface says at a path, as it stands.

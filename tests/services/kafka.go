@@ -61,7 +61,7 @@ type KafkaOptions struct {
 	// with a certificate of its own; they need TLS.
 	MoreTLS map[string]*Identity
 	// Users are SCRAM accounts (SHA-256 and SHA-512, and PLAIN) by name, with
-	// their passwords.
+	// their passwords. With OAUTHBEARER unsigned tokens of any user are taken.
 	Users map[string]string
 	// HeapMB is each broker's heap, 512 when 0.
 	HeapMB int
@@ -277,7 +277,7 @@ func (c *Cluster) security(o KafkaOptions) map[string]string {
 		"ssl.keystore.type": "PEM", "ssl.keystore.location": o.TLS.BothFile,
 		"ssl.truststore.type": "PEM", "ssl.truststore.location": o.TLS.CAFile,
 		"listener.name.ssl.ssl.client.auth": "required",
-		"sasl.enabled.mechanisms":           "SCRAM-SHA-256,SCRAM-SHA-512,PLAIN",
+		"sasl.enabled.mechanisms":           "SCRAM-SHA-256,SCRAM-SHA-512,PLAIN,OAUTHBEARER",
 		"listener.security.protocol.map":    "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,SASL_SSL:SASL_SSL,SSL:SSL",
 	}
 	logins(out, "SASL_SSL", o.Users)
@@ -300,6 +300,7 @@ func logins(out map[string]string, listener string, users map[string]string) {
 	}
 	scram := "org.apache.kafka.common.security.scram.ScramLoginModule required;"
 	prefix := "listener.name." + strings.ToLower(listener) + "."
+	out[prefix+"oauthbearer.sasl.jaas.config"] = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required;"
 	out[prefix+"plain.sasl.jaas.config"] = plain.String() + ";"
 	out[prefix+"scram-sha-256.sasl.jaas.config"], out[prefix+"scram-sha-512.sasl.jaas.config"] = scram, scram
 }
