@@ -103,6 +103,7 @@ type lastTx struct {
 	file       string
 	start      uint64
 	commitTime int64
+	rowTime    uint32
 	rows       int
 }
 
@@ -112,7 +113,7 @@ func (l lastTx) export() *pipeline.LastTx {
 	}
 	return &pipeline.LastTx{
 		GTID: l.gtid.String(), PrevGTID: l.prev.String(),
-		File: l.file, StartPos: l.start, CommitTime: l.commitTime, Rows: l.rows,
+		File: l.file, StartPos: l.start, CommitTime: l.commitTime, RowTime: int64(l.rowTime), Rows: l.rows,
 	}
 }
 
@@ -121,7 +122,7 @@ func importLast(flavor pipeline.Flavor, last *pipeline.LastTx) (lastTx, error) {
 	if last == nil {
 		return lastTx{}, nil
 	}
-	l := lastTx{known: true, file: last.File, start: last.StartPos, commitTime: last.CommitTime, rows: last.Rows}
+	l := lastTx{known: true, file: last.File, start: last.StartPos, commitTime: last.CommitTime, rowTime: uint32(last.RowTime), rows: last.Rows} //nolint:gosec // four bytes in the log
 	var err error
 	if last.GTID != "" {
 		if l.gtid, err = parseGTIDText(flavor, last.GTID); err != nil {

@@ -17,6 +17,7 @@ type group struct {
 	begun      bool
 	gtid, prev pipeline.GTID
 	commitTime int64
+	rowTime    uint32 // in the header of its first captured row event, 0 before
 	file       string
 	start      uint64
 	// first is the raw event that the group began with, by which a second
@@ -269,7 +270,7 @@ func (a *assembler) finish() {
 	if rows > 0 || a.last.rows == 0 {
 		a.last = lastTx{
 			known: true, gtid: g.gtid, prev: g.prev,
-			file: g.file, start: g.start, commitTime: g.commitTime, rows: rows,
+			file: g.file, start: g.start, commitTime: g.commitTime, rowTime: g.rowTime, rows: rows,
 		}
 	}
 	a.warnOfOldXA()

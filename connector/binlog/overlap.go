@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
+
+	"github.com/go-mysql-org/go-mysql/mysql"
 
 	"millrace/connector/pipeline"
 )
@@ -41,6 +44,8 @@ func (s *Source) overlap(ctx context.Context, srv *server, b begin, same bool) e
 		err = s.diverged(last, "it is not in the log")
 	case p.differs != "":
 		err = s.diverged(last, p.differs)
+	case p.byFile && !p.found && isMisplaced(err):
+		err = s.diverged(last, "no transaction begins at its place: "+err.Error())
 	case err != nil && isOutOfSight(err) && !p.found:
 		s.log.Warn("the server does not show the last transaction that was read any more; whether the history is the same was not checked",
 			"last", b.pos.Last.GTID, "err", err)
@@ -54,6 +59,13 @@ func (s *Source) overlap(ctx context.Context, srv *server, b begin, same bool) e
 			"last", b.pos.Last.GTID, "had", last.rows, "has", p.rows)
 	}
 	return nil
+}
+
+// isMisplaced reports whether the server refuses to read from a place because
+// no event begins there.
+func isMisplaced(err error) bool {
+	var r *pipeline.Refusal
+	return serverCode(err) == mysql.ER_MASTER_FATAL_ERROR_READING_BINLOG && !(errors.As(err, &r) && r.Rule == "binlog-purged")
 }
 
 // isOutOfSight reports whether a transaction cannot be read again: it is
@@ -137,6 +149,11 @@ func (p *probe) event(raw []byte) error {
 			return err
 		}
 	}
+	if p.found && p.last.rowTime != 0 && g.rowTime != 0 && g.rowTime != p.last.rowTime {
+		p.differs = fmt.Sprintf("its first row was written at %s, the server says %s",
+			rowTime(p.last.rowTime), rowTime(g.rowTime))
+		return errScouted
+	}
 	switch {
 	case err != nil && p.found:
 		return errScouted // what it holds is judged when it is read in earnest
@@ -177,6 +194,8 @@ func (p *probe) compare(g *group) error {
 	}
 	return nil
 }
+
+func rowTime(seconds uint32) string { return time.Unix(int64(seconds), 0).UTC().Format(timeLayout) }
 
 // timeLayout prints commit times.
 const timeLayout = "2006-01-02T15:04:05.000000Z07:00"

@@ -53,6 +53,9 @@ func (a *assembler) rows(kind byte, body []byte) (step, error) {
 	}
 	n := g.events
 	g.events++
+	if g.rowTime == 0 {
+		g.rowTime = a.stamp
+	}
 	if g.proof != nil && g.proof.removed(n) {
 		a.buf.truncate(before)
 		return stepMore, nil

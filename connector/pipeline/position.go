@@ -84,6 +84,10 @@ type LastTx struct {
 	StartPos uint64 `json:"start_pos,omitempty"`
 	// CommitTime is in microseconds since the epoch.
 	CommitTime int64 `json:"commit_us,omitempty"`
+	// RowTime is what the log says of when its first captured row was written,
+	// in seconds since the epoch. Replicas keep it, where MariaDB's commit
+	// time may be another on each server.
+	RowTime int64 `json:"row_s,omitempty"`
 	// Rows counts the captured row images.
 	Rows int `json:"rows"`
 }
