@@ -88,7 +88,7 @@ func printCheckpoints(ctx context.Context, s *setup, out outside, jsonOut bool) 
 		return missing
 	}
 	for i := range list {
-		if err := list[i].print(out.stdout, time.Now()); err != nil {
+		if err := list[i].write(out.stdout, time.Now()); err != nil {
 			return err
 		}
 	}
@@ -121,7 +121,7 @@ func person() string {
 	return name + "@" + hostname()
 }
 
-func (s *shownCheckpoint) print(to io.Writer, now time.Time) error {
+func (s *shownCheckpoint) write(to io.Writer, now time.Time) error {
 	if s.Checkpoint == nil {
 		_, err := fmt.Fprintf(to, "connector %s: no checkpoint\n", s.Connector)
 		return err

@@ -18,15 +18,15 @@ import (
 
 // moveFlags are those of set and rewind together.
 type moveFlags struct {
-	reason                  string
-	force, dryRun, json     bool
-	rebase, offline         bool
-	gtid, file, skip, uuid  string
-	pos                     uint64
-	serverID                uint32
-	earliest, now           bool
-	to                      string
-	hasPos, hasID, hasStart bool
+	reason                 string
+	force, dryRun, json    bool
+	rebase, offline        bool
+	gtid, file, skip, uuid string
+	pos                    uint64
+	serverID               uint32
+	earliest, now          bool
+	to                     string
+	hasPos, hasID          bool
 }
 
 func (f *moveFlags) common(c *cobra.Command) {
@@ -194,7 +194,8 @@ func (t *task) rewindTo(ctx context.Context, now *kafka.Inspection, f moveFlags)
 	if now.Checkpoint == nil {
 		return nil, t.noCheckpoint()
 	}
-	fits, point := kafka.UpTo(0), "transaction "+f.to
+	var fits func(kafka.Place) bool
+	point := "transaction " + f.to
 	if txn, err := strconv.ParseUint(f.to, 10, 64); err == nil {
 		fits = kafka.UpTo(txn)
 	} else {
@@ -223,7 +224,7 @@ func (t *task) rewindTo(ctx context.Context, now *kafka.Inspection, f moveFlags)
 
 // setTo finds the place that the flags give; nil keeps the present one.
 func (t *task) setTo(ctx context.Context, now *kafka.Inspection, f moveFlags) (*kafka.Place, error) {
-	start := ""
+	var start string
 	switch {
 	case f.gtid != "":
 		start = "gtid:" + f.gtid

@@ -232,7 +232,7 @@ func run(tr *Transformer, rows ...pipeline.Row) ([]pipeline.Record, error) {
 func onlyRead(image []pipeline.Value, reads []bool) []pipeline.Value {
 	image = slices.Clone(image)
 	for i := range image {
-		if reads != nil && !reads[i] {
+		if i < len(reads) && !reads[i] {
 			image[i] = pipeline.Value{}
 		}
 	}

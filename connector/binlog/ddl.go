@@ -32,30 +32,9 @@ func (a *assembler) tellDDL(q queryEvent) {
 // defines, renames, empties or drops; none for other statements.
 func definedTables(text []byte) (verb string, refs []tableRef) {
 	l := lexer{text: text}
-	first := l.next()
-	for _, word := range [...]string{"ALTER", "DROP", "CREATE", "RENAME", "TRUNCATE"} {
-		if first.is(word) {
-			verb = word
-		}
-	}
+	verb, t := l.definition()
 	if verb == "" {
 		return "", nil
-	}
-	t := l.next()
-	for t.is("OR") || t.is("REPLACE") || t.is("ONLINE") || t.is("IGNORE") || t.is("TEMPORARY") {
-		if t.is("TEMPORARY") {
-			return "", nil
-		}
-		t = l.next()
-	}
-	switch {
-	case t.is("TABLE"), t.is("TABLES"):
-		t = l.next()
-	case verb != "TRUNCATE":
-		return "", nil
-	}
-	for t.is("IF") || t.is("NOT") || t.is("EXISTS") {
-		t = l.next()
 	}
 	ref, t := l.tableRef(t)
 	refs = append(refs, ref)
@@ -78,4 +57,35 @@ func definedTables(text []byte) (verb string, refs []tableRef) {
 		}
 	}
 	return verb, refs
+}
+
+// definition reads up to the first table's name of a DDL statement on tables;
+// verb is empty for any other statement.
+func (l *lexer) definition() (verb string, t token) {
+	first := l.next()
+	for _, word := range [...]string{"ALTER", "DROP", "CREATE", "RENAME", "TRUNCATE"} {
+		if first.is(word) {
+			verb = word
+		}
+	}
+	if verb == "" {
+		return "", first
+	}
+	t = l.next()
+	for t.is("OR") || t.is("REPLACE") || t.is("ONLINE") || t.is("IGNORE") || t.is("TEMPORARY") {
+		if t.is("TEMPORARY") {
+			return "", t
+		}
+		t = l.next()
+	}
+	switch {
+	case t.is("TABLE"), t.is("TABLES"):
+		t = l.next()
+	case verb != "TRUNCATE":
+		return "", t
+	}
+	for t.is("IF") || t.is("NOT") || t.is("EXISTS") {
+		t = l.next()
+	}
+	return verb, t
 }

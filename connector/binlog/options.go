@@ -162,9 +162,7 @@ func ReadOptions(s pipeline.Settings, flavor pipeline.Flavor) Options {
 	o.Tables = readTableFilter(s)
 	o.Sources = readSourceFilter(s)
 	o.OnBad = readFailureMode(s)
-	if pipeline.OneOf(s, "millrace.xa", "publish", "reject") == "reject" {
-		o.XA = xaReject
-	}
+	o.XA = map[string]xaMode{"publish": xaPublish, "reject": xaReject}[pipeline.OneOf(s, "millrace.xa", "publish", "reject")]
 	readStart(s, &o)
 	takeForeignKeys(s)
 	return o

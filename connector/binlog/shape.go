@@ -40,7 +40,7 @@ func (o *optional) finish() error {
 		if w.typ == wireTime || w.typ == wireDateTime || w.typ == wireTimestamp {
 			o.oldTemporal(c, w, d) // decides the size, too
 		}
-		w.unread = reads != nil && !reads[i]
+		w.unread = i < len(reads) && !reads[i]
 		if w.unread {
 			w.size = fixedSize(w, c)
 		}

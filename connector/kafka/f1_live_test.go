@@ -265,3 +265,10 @@ func setVerification(t *testing.T, bootstrap, value string) {
 	}
 	t.Fatal("the setting does not come into force")
 }
+
+// aim changes the broker that the relay leads to.
+func (r *relay) aim(target string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.target = target
+}

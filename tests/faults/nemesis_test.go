@@ -247,6 +247,9 @@ func (n *nemesis) killDump(ctx context.Context) error {
 		}
 		ids = append(ids, id)
 	}
+	if err := rows.Err(); err != nil {
+		return err
+	}
 	for _, id := range slices.Sorted(slices.Values(ids)) {
 		_, _ = n.pool.ExecContext(ctx, fmt.Sprintf("KILL %d", id)) // it may be gone
 	}

@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -93,7 +94,7 @@ func (w *wire) disarm() []string {
 
 func (w *wire) connection(client *net.TCPConn) {
 	defer client.Close()
-	conn, err := net.Dial("tcp", w.upstream)
+	conn, err := new(net.Dialer).DialContext(context.Background(), "tcp", w.upstream)
 	if err != nil {
 		return
 	}
