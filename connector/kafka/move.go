@@ -161,6 +161,9 @@ func moveOnce(ctx context.Context, o Options, order Order) (*Moved, error) {
 	if _, err := s.takeOver(ctx); err != nil {
 		return nil, s.opts.translate(err, s.opts.CheckpointTopic)
 	}
+	if err := s.to(stageIdle); err != nil {
+		return nil, err
+	}
 	return s.move(ctx, order)
 }
 
