@@ -28,7 +28,8 @@ func (t *task) open(log *slog.Logger) *running {
 	report := func(pipeline.State, string) {}
 	t.sink.Log, t.sink.Version, t.sink.Host = log, version, hostname()
 	t.sink.Report = func(s pipeline.State, text string) { report(s, text) }
-	t.source.Log, t.source.Reads = log, t.transform.Reads
+	r.ddl = newDDLWatch(t, log)
+	t.source.Log, t.source.Reads, t.source.OnDDL = log, records.reads(t.transform), r.ddl.tell
 	if slot, err := kafka.HoldSlot(slotDir(), t.sink.Group(), t.sink.Host); err == nil {
 		r.slot, t.sink.Member = slot, slot.Member
 	} else {
@@ -91,6 +92,17 @@ type lateTransformer struct {
 	*transform.Transformer
 	// close frees what the transformer was given; nil before it is made.
 	close func()
+}
+
+// reads tells which columns become part of records: by the options, and where
+// declared shapes say it by those, which are known once there is a transformer.
+func (l *lateTransformer) reads(o transform.Options) func(*pipeline.Table) []bool {
+	return func(table *pipeline.Table) []bool {
+		if l.Transformer != nil {
+			return l.Transformer.Reads(table)
+		}
+		return o.Reads(table)
+	}
 }
 
 // prepare makes the transformer, registers schemas and checks topics.

@@ -88,7 +88,7 @@ func printCheckpoints(ctx context.Context, s *setup, out outside, jsonOut bool) 
 		return missing
 	}
 	for i := range list {
-		if err := list[i].print(out.stdout, time.Now()); err != nil {
+		if err := list[i].write(out.stdout, time.Now()); err != nil {
 			return err
 		}
 	}
@@ -105,7 +105,7 @@ func (t *task) noCheckpoint() error {
 // useTool prepares a task's sink options for a command that is no connector.
 func (t *task) useTool(out outside) {
 	t.sink.Log = slog.New(slog.NewTextHandler(out.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	t.source.Log = t.sink.Log
+	t.source.Log, t.source.Reads = t.sink.Log, t.transform.Reads
 	t.sink.Version, t.sink.Host = version, hostname()
 	if t.transform.Type == transform.TypeEnvelope {
 		t.sink.Identity = envelopeID
@@ -121,7 +121,7 @@ func person() string {
 	return name + "@" + hostname()
 }
 
-func (s *shownCheckpoint) print(to io.Writer, now time.Time) error {
+func (s *shownCheckpoint) write(to io.Writer, now time.Time) error {
 	if s.Checkpoint == nil {
 		_, err := fmt.Fprintf(to, "connector %s: no checkpoint\n", s.Connector)
 		return err
@@ -148,6 +148,12 @@ func (s *shownCheckpoint) print(to io.Writer, now time.Time) error {
 	if c.Last != nil {
 		line("last rows", "%d in %s, committed %s", c.Last.Rows, lastName(c.Last), fromMicros(c.Last.CommitTime).Format(timeLayout))
 	}
+	for _, x := range c.XA {
+		line("prepared", "XA %s, %d rows, undecided since %s", x.XID, x.Rows, fromMicros(x.PreparedUS).Format(timeLayout))
+	}
+	if p := c.Partial; p != nil {
+		line("partly", "%d rows of %s are published, the rest is to come", p.Rows, partialName(p))
+	}
 	if c.Torn != nil {
 		line("torn", "events %d to %d were committed early and come again", c.Torn.First, c.Torn.Last)
 	}
@@ -158,6 +164,14 @@ func (s *shownCheckpoint) print(to io.Writer, now time.Time) error {
 		return err
 	}
 	return s.printPartitions(to)
+}
+
+// partialName says which transaction is published in part.
+func partialName(p *pipeline.Partial) string {
+	if p.GTID != "" {
+		return p.GTID
+	}
+	return fmt.Sprintf("the transaction at %s:%d", p.File, p.StartPos)
 }
 
 func (s *shownCheckpoint) printPartitions(to io.Writer) error {

@@ -19,7 +19,7 @@ import (
 
 var (
 	namedCommand = regexp.MustCompile(`\bmillrace ((?:[a-z][a-z-]*)(?: [a-z][a-z-]*)?)((?: --?[a-z][a-z-]*(?: <[^>]*>)?)*)`)
-	namedSetting = regexp.MustCompile(`\bmillrace\.[a-z][a-z0-9]*(?:\.[a-z0-9]+)*`)
+	namedSetting = regexp.MustCompile(`\bmillrace\.[a-z][a-z0-9_]*(?:\.[a-z0-9_]+)*`)
 )
 
 // TestTextsNameWhatExists reads every text of the rooms and holds the commands,
@@ -35,7 +35,7 @@ func TestTextsNameWhatExists(t *testing.T) {
 			}
 		}
 		for _, key := range namedSetting.FindAllString(text.value, -1) {
-			if isOtherName(key) {
+			if slices.Contains(otherNames, key) {
 				continue
 			}
 			keys++
@@ -124,10 +124,13 @@ func checkCommand(t *testing.T, tree *cobra.Command, text literal, match []strin
 // prose are words behind the program's name that are no command.
 var prose = map[string]bool{"or not": true, "that wrote": true, "whether it": true}
 
-// isOtherName reports names that are none of settings: topics, and properties
-// in schema files.
-func isOtherName(name string) bool {
-	return slices.Contains([]string{"millrace.checkpoints", "millrace.status", "millrace.retired", "millrace.event", "millrace.version", "millrace.columns"}, name)
+// otherNames are names that are none of settings: topics, headers, and
+// properties in schema files.
+var otherNames = []string{
+	"millrace.checkpoints", "millrace.status",
+	"millrace.oldkey", "millrace.newkey",
+	"millrace.retired", "millrace.event", "millrace.version", "millrace.columns", "millrace.key", "millrace.form",
+	"millrace.if_missing", "millrace.zero_date", "millrace.time_zone",
 }
 
 // knownSettings returns whether a setting is taken by a connector.

@@ -33,7 +33,7 @@ func healthCommand(out outside) *cobra.Command {
 			}
 			defer resp.Body.Close() //nolint:errcheck // only its status matters
 			if resp.StatusCode != http.StatusOK {
-				return &pipeline.Refusal{Exit: pipeline.ExitRefused, Rule: "health", What: resp.Status, Where: url}
+				return &pipeline.Refusal{Exit: pipeline.ExitRefused, Rule: "health", What: resp.Status, Where: url, Fix: "ask /readyz beside it which connector has failed, and look into the log"}
 			}
 			_, err = fmt.Fprintln(out.stdout, "ok")
 			return err

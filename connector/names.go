@@ -172,7 +172,7 @@ var securityNames = []string{
 // https://docs.confluent.io/platform/current/schema-registry/connect.html
 var converterNames = []string{
 	"schema.registry.url", "schema.registry.ssl.*", "schema.registry.basic.auth.*", "schema.registry.request.timeout.ms",
-	"basic.auth.credentials.source", "basic.auth.user.info", "bearer.auth.*", "auto.register.schemas", "use.latest.version",
+	"basic.auth.credentials.source", "basic.auth.user.info", "sasl.jaas.config", "bearer.auth.*", "auto.register.schemas", "use.latest.version",
 	"latest.compatibility.strict", "latest.cache.size", "latest.cache.ttl.sec", "id.compatibility.strict", "normalize.schemas",
 	"key.subject.name.strategy", "value.subject.name.strategy", "max.schemas.per.subject", "max.retries", "retries.wait.ms",
 	"retries.max.wait.ms", "http.connect.timeout.ms", "http.read.timeout.ms", "connect.meta.data", "enhanced.avro.schema.support",

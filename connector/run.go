@@ -162,6 +162,7 @@ type running struct {
 	status   *kafka.StatusWriter
 	slot     *kafka.Slot
 	gauge    *binlog.Gauge
+	ddl      *ddlWatch
 	log      *slog.Logger
 }
 
@@ -176,7 +177,12 @@ func (r *running) run(ctx context.Context) error {
 			r.log.Warn("the status topic is not written", "err", err)
 		}
 	}()
+	watching, unwatch := context.WithCancel(ctx)
+	watched := make(chan struct{})
+	go func() { defer close(watched); r.ddl.run(watching) }()
 	err := r.pipeline.Run(ctx)
+	unwatch()
+	<-watched
 	if r.records.close != nil {
 		r.records.close()
 	}

@@ -17,7 +17,7 @@ import (
 )
 
 func validateCommand(out outside) *cobra.Command {
-	var jsonOut, offline bool
+	var f validateFlags
 	c := &cobra.Command{
 		Use:   "validate worker.properties connector.json …",
 		Short: "Check configuration, database, Kafka and registry without changing anything",
@@ -29,15 +29,19 @@ Exit code 0 when everything is in order (warnings may be there), 78 when somethi
   millrace validate --offline worker.properties outbox.json`,
 		Args: files,
 		RunE: func(c *cobra.Command, args []string) error {
-			return validate(c.Context(), args, validateFlags{json: jsonOut, offline: offline}, out)
+			return validate(c.Context(), args, f, out)
 		},
 	}
-	c.Flags().BoolVar(&jsonOut, "json", false, "print JSON")
-	c.Flags().BoolVar(&offline, "offline", false, "check the files alone")
+	c.Flags().BoolVar(&f.json, "json", false, "print JSON")
+	c.Flags().BoolVar(&f.offline, "offline", false, "check the files alone")
+	c.Flags().StringVar(&f.junit, "junit", "", "also write a report for CI in JUnit's form to this file")
 	return c
 }
 
-type validateFlags struct{ json, offline bool }
+type validateFlags struct {
+	json, offline bool
+	junit         string
+}
 
 // finding is one line of the table.
 type finding struct {
@@ -53,7 +57,12 @@ type finding struct {
 func validate(ctx context.Context, paths []string, f validateFlags, out outside) error {
 	s, err := load(paths, out.env)
 	if err != nil {
-		return err
+		if !f.json && f.junit == "" {
+			return err
+		}
+		// Who reads a report finds everything in it.
+		broken := finding{Check: "configuration", Status: binlog.CheckFail, Why: err.Error()}
+		return errors.Join(f.report([]finding{broken}, out), err)
 	}
 	var findings []finding
 	for _, w := range s.warnings {
@@ -62,12 +71,7 @@ func validate(ctx context.Context, paths []string, f validateFlags, out outside)
 	for _, t := range s.tasks {
 		findings = append(findings, t.check(ctx, f.offline)...)
 	}
-	if f.json {
-		err = asJSON(out, findings)
-	} else {
-		err = printFindings(findings, out)
-	}
-	if err != nil {
+	if err := f.report(findings, out); err != nil {
 		return err
 	}
 	bad := 0
@@ -80,6 +84,39 @@ func validate(ctx context.Context, paths []string, f validateFlags, out outside)
 		return &toldError{&pipeline.Refusal{Exit: pipeline.ExitConfig, Rule: "validate", What: fmt.Sprintf("%d checks failed", bad)}}
 	}
 	return nil
+}
+
+// report prints the findings, and writes them to the file for CI.
+func (f validateFlags) report(findings []finding, out outside) error {
+	show := func() error { return printFindings(findings, out) }
+	if f.json {
+		show = func() error { return asJSON(out, findings) }
+	}
+	err := show()
+	if f.junit == "" {
+		return err
+	}
+	var cases []junitCase
+	for _, x := range findings {
+		c := junitCase{Suite: "millrace validate", Name: x.Check}
+		if x.Connector != "" {
+			c.Suite += " " + x.Connector
+		}
+		if x.Have != "" {
+			c.Name += ": " + x.Have
+		}
+		text := x.Why
+		if x.Fix != "" {
+			text += "\nfix: " + x.Fix
+		}
+		if x.Status == binlog.CheckFail {
+			c.Failure = text
+		} else {
+			c.Note = text
+		}
+		cases = append(cases, c)
+	}
+	return errors.Join(err, writeJUnit(f.junit, cases))
 }
 
 // check looks at everything that a task needs.

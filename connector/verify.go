@@ -26,7 +26,7 @@ have any form. It takes one checkpoint as the end and reads up to it, so it may 
 A partition is
   proven    every record that was written is there, as often as it was written, in order, and no other among them
   partly    the same from an offset on: what is older has been deleted, by retention or by hand
-  last      only the last record is known to be in its place: the topic is compacted, or almost all is deleted
+  last      only the last record is known to be in its place: the topic is compacted, or almost all of it is gone
   deleted   nothing is left that could be proven
   unknown   the records show no ids; their number is right
   violated  it holds something else; the first place of difference is named
@@ -88,7 +88,7 @@ func verify(ctx context.Context, s *setup, f verifyFlags, out outside) error {
 		return wrong
 	}
 	for i := range list {
-		if err := list[i].print(out.stdout, f.all); err != nil {
+		if err := list[i].write(out.stdout, f.all); err != nil {
 			return err
 		}
 	}
@@ -119,7 +119,7 @@ func (t *task) violated(proof *kafka.Proof) error {
 	return r
 }
 
-func (s *shownProof) print(to io.Writer, all bool) error {
+func (s *shownProof) write(to io.Writer, all bool) error {
 	if s.Checkpoint == nil {
 		_, err := fmt.Fprintf(to, "connector %s: no checkpoint\n", s.Connector)
 		return err

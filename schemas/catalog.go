@@ -159,7 +159,7 @@ func (l *loader) template() *node {
 func (l *loader) folders() []string {
 	entries, err := fs.ReadDir(l.fsys, ".")
 	if err != nil {
-		l.problem(".", err)
+		l.problem(".", fmt.Errorf("the folder cannot be read: %w", err))
 	}
 	var names []string
 	for _, e := range entries {

@@ -2,6 +2,7 @@ package schemas_test
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -281,4 +282,17 @@ func FuzzLoad(f *testing.F) {
 			t.Errorf("loaded but gives no envelope: %v", err)
 		}
 	})
+}
+
+// noFolder is a file system whose folders cannot be listed.
+type noFolder struct{ fstest.MapFS }
+
+func (noFolder) ReadDir(string) ([]fs.DirEntry, error) { return nil, fs.ErrPermission }
+
+func TestUnreadableFolder(t *testing.T) {
+	_, err := schemas.Load(noFolder{fstest.MapFS{}})
+	var r *pipeline.Refusal
+	if !errors.As(err, &r) || r.Rule != "schema-files" || !strings.Contains(err.Error(), ".: the folder cannot be read: permission denied") {
+		t.Errorf("have %v", err)
+	}
 }

@@ -41,7 +41,7 @@ func CheckPins(was, is map[string]Pin) error {
 	for _, subject := range slices.Sorted(maps.Keys(is)) {
 		now := is[subject]
 		before, known := was[subject]
-		what := ""
+		var what string
 		switch owner, used := owners[now.ID]; {
 		case known && before.SHA256 == now.SHA256 && before.ID != now.ID:
 			what = fmt.Sprintf("the schema registry gives this schema the id %d, and gave it the id %d before", now.ID, before.ID)

@@ -210,7 +210,7 @@ func (p *plan) transform(ctx context.Context, j *rowJob) error {
 	} else if p.t.opts.SkipInserts {
 		return nil
 	}
-	r, err := p.routed(ctx, j)
+	r, err := p.routed(j)
 	if err != nil {
 		return err
 	}
@@ -228,7 +228,7 @@ func (p *plan) transform(ctx context.Context, j *rowJob) error {
 }
 
 // routed returns the route of the row's routing value.
-func (p *plan) routed(ctx context.Context, j *rowJob) (*route, error) {
+func (p *plan) routed(j *rowJob) (*route, error) {
 	v, err := p.route.read(j.row.After)
 	if err != nil {
 		return nil, j.unreadable(p.route.meta.Name, err)
@@ -242,7 +242,7 @@ func (p *plan) routed(ctx context.Context, j *rowJob) (*route, error) {
 	if r := p.routes[string(v.Bytes)]; r != nil {
 		return r, nil
 	}
-	r, err := p.newRoute(ctx, j, string(v.Bytes))
+	r, err := p.newRoute(j, string(v.Bytes))
 	if err != nil {
 		return nil, err
 	}
@@ -253,7 +253,7 @@ func (p *plan) routed(ctx context.Context, j *rowJob) (*route, error) {
 	return r, nil
 }
 
-func (p *plan) newRoute(ctx context.Context, j *rowJob, value string) (*route, error) {
+func (p *plan) newRoute(j *rowJob, value string) (*route, error) {
 	t := p.t
 	topic, err := t.opts.Router.route.apply(value)
 	if err != nil {
@@ -265,21 +265,12 @@ func (p *plan) newRoute(ctx context.Context, j *rowJob, value string) (*route, e
 			Fix: "correct what writes such rows, or map the value with transforms." + t.opts.Transform + ".route.topic.regex and .route.topic.replacement",
 		})
 	}
-	r := &route{topic: topic}
-	if p.envelope != nil {
-		if r.aggregate, err = t.resolve(ctx, value, topic); err != nil {
-			return nil, j.place(err, p.route.meta.Name)
-		}
-	} else {
-		r.prefix = p.router.prefix(value)
+	if err := t.want(want{value: value, topic: topic}); err != nil {
+		return nil, j.place(err, p.route.meta.Name)
 	}
-	if !t.topics[topic] {
-		if t.deps.NewTopic != nil {
-			if err := t.deps.NewTopic(ctx, topic); err != nil {
-				return nil, err
-			}
-		}
-		t.topics[topic] = true
+	r := &route{topic: topic, aggregate: t.aggregates[value]}
+	if p.envelope == nil {
+		r.prefix = p.router.prefix(value)
 	}
 	return r, nil
 }

@@ -30,12 +30,12 @@ var sqlTypes = map[string]pipeline.ColumnType{
 
 // guessType is the type of a column of which only a JSON value is known.
 func guessType(raw json.RawMessage) string {
-	switch c := raw[0]; {
-	case c == 't' || c == 'f':
+	switch raw[0] {
+	case 't', 'f':
 		return "TINYINT"
-	case c == '{' || c == '[':
+	case '{', '[':
 		return "JSON"
-	case c == '"' || c == 'n':
+	case '"', 'n':
 		return "VARCHAR(255)"
 	}
 	if _, fraction, ok := strings.Cut(string(raw), "."); ok && !strings.ContainsAny(string(raw), "eE") {

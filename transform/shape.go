@@ -1,6 +1,7 @@
 package transform
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -210,7 +211,7 @@ func (s *shapePlan) moved(j *rowJob) (bool, error) {
 		if before.Kind == pipeline.KindAbsent || after.Kind == pipeline.KindAbsent {
 			return false, j.unreadable(s.table.Columns[i].Name, errAbsent)
 		}
-		if before.Kind != after.Kind || before.Word != after.Word || string(before.Bytes) != string(after.Bytes) {
+		if before.Kind != after.Kind || before.Word != after.Word || !bytes.Equal(before.Bytes, after.Bytes) {
 			return true, nil
 		}
 	}
@@ -300,7 +301,7 @@ func (s *shapePlan) headers(j *rowJob, rec *pipeline.Record, c change, suffix st
 	b.Arena = append(b.Arena, '/')
 	if j.tx.GTID.IsZero() {
 		b.Arena = append(append(b.Arena, j.tx.File...), ':')
-		b.Arena = strconv.AppendUint(b.Arena, uint64(j.tx.StartPos), 10)
+		b.Arena = strconv.AppendUint(b.Arena, j.tx.StartPos, 10)
 	} else {
 		b.Arena = j.tx.GTID.AppendText(b.Arena)
 	}

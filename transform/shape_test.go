@@ -120,7 +120,7 @@ func TestShapeChange(t *testing.T) {
 		pipeline.Row{Table: table, Op: pipeline.Update, Before: ann, After: bob},
 	)
 	value := func(op, before, after string, n int) string {
-		return fmt.Sprintf(`{"op":%q,"before":%s,"after":%s,"source":{"name":"ob","gtid":"%s","row":%d,"committed_at":"2023-11-14T22:13:20.123456Z","snapshot":false}}`, op, before, after, gtidText, n)
+		return fmt.Sprintf(`{"op":%q,"before":%s,"after":%s,"source":{"name":"ob","gtid":%q,"row":%d,"committed_at":"2023-11-14T22:13:20.123456Z","snapshot":false}}`, op, before, after, gtidText, n)
 	}
 	const a, b = `{"id":7,"name":"Ann","vip":false,"since":null}`, `{"id":7,"name":"B\"b","vip":false,"since":null}`
 	id := `|id=crm.customer/` + gtidText

@@ -138,56 +138,67 @@ func isText(t pipeline.ColumnType) bool {
 	}
 }
 
+// put appends a column's value as a field.
+type put func(f *shapeField, s *scratch, dst []byte, v pipeline.Value) ([]byte, error)
+
 // coercion returns how a column becomes a field, or nil where the families
 // differ. Nothing is lost on the way: a value that the field cannot hold is
 // refused when it comes.
-func coercion(typ *avro.Schema, col *pipeline.Column, utc bool) func(*shapeField, *scratch, []byte, pipeline.Value) ([]byte, error) {
+func coercion(typ *avro.Schema, col *pipeline.Column, utc bool) put {
+	if l := typ.LogicalType(); l != "" {
+		return logicalCoercion(l, col.Type, utc)
+	}
 	t := col.Type
-	choose := func(ok bool, put func(*shapeField, *scratch, []byte, pipeline.Value) ([]byte, error)) func(*shapeField, *scratch, []byte, pipeline.Value) ([]byte, error) {
-		if !ok {
-			return nil
-		}
-		return put
-	}
-	switch l := typ.LogicalType(); {
-	case l == "decimal":
-		return choose(t == pipeline.TypeDecimal || isInteger(t), putNumber)
-	case l == "uuid":
-		return choose(isCharacter(t) || isBinary(t) || t == pipeline.TypeUUID, putUUID)
-	case l == "date":
-		return choose(t == pipeline.TypeDate, putDate)
-	case strings.HasPrefix(l, "time-"):
-		return choose(t == pipeline.TypeTime, putTime)
-	case strings.HasPrefix(l, "timestamp-"):
-		return choose(t == pipeline.TypeTimestamp || t == pipeline.TypeDateTime && utc, putMoment)
-	case strings.HasPrefix(l, "local-timestamp-"):
-		return choose(t == pipeline.TypeDateTime || t == pipeline.TypeTimestamp && utc, putMoment)
-	case l != "":
-		return nil
-	}
 	switch typ.Kind() {
 	case avro.Boolean:
-		return choose(t == pipeline.TypeTinyInt || t == pipeline.TypeBit && col.Length <= 1, putBoolean)
+		return only(t == pipeline.TypeTinyInt || t == pipeline.TypeBit && col.Length <= 1, putBoolean)
 	case avro.Int, avro.Long:
-		return choose(isInteger(t), putNumber)
+		return only(isInteger(t), putNumber)
 	case avro.Float:
-		return choose(t == pipeline.TypeFloat, putFloat)
+		return only(t == pipeline.TypeFloat, putFloat)
 	case avro.Double:
 		if isInteger(t) {
 			return putNumber
 		}
-		return choose(t == pipeline.TypeFloat || t == pipeline.TypeDouble, putDouble)
+		return only(t == pipeline.TypeFloat || t == pipeline.TypeDouble, putDouble)
 	case avro.String:
-		return choose(isText(t), putText)
+		return only(isText(t), putText)
 	case avro.Bytes, avro.Fixed:
-		return choose(isBinary(t), putBytes)
+		return only(isBinary(t), putBytes)
 	case avro.Enum:
-		return choose(t == pipeline.TypeEnum || isCharacter(t), putLabel)
+		return only(t == pipeline.TypeEnum || isCharacter(t), putLabel)
 	case avro.Record, avro.Array, avro.Map, avro.Union:
-		return choose(t == pipeline.TypeJSON || isCharacter(t), putJSON)
+		return only(t == pipeline.TypeJSON || isCharacter(t), putJSON)
 	default:
 		return nil
 	}
+}
+
+// logicalCoercion is that of a field with a logical type.
+func logicalCoercion(logical string, t pipeline.ColumnType, utc bool) put {
+	switch {
+	case logical == "decimal":
+		return only(t == pipeline.TypeDecimal || isInteger(t), putNumber)
+	case logical == "uuid":
+		return only(isCharacter(t) || isBinary(t) || t == pipeline.TypeUUID, putUUID)
+	case logical == "date":
+		return only(t == pipeline.TypeDate, putDate)
+	case strings.HasPrefix(logical, "time-"):
+		return only(t == pipeline.TypeTime, putTime)
+	case strings.HasPrefix(logical, "timestamp-"):
+		return only(t == pipeline.TypeTimestamp || t == pipeline.TypeDateTime && utc, putMoment)
+	case strings.HasPrefix(logical, "local-timestamp-"):
+		return only(t == pipeline.TypeDateTime || t == pipeline.TypeTimestamp && utc, putMoment)
+	default:
+		return nil
+	}
+}
+
+func only(ok bool, p put) put {
+	if !ok {
+		return nil
+	}
+	return p
 }
 
 // putNumber writes whole numbers and decimals, whose text is JSON's.

@@ -77,6 +77,10 @@ type Transformer struct {
 	records, subjects map[string]string
 	pins              map[string]Pin
 	topics            map[string]bool
+	// wanted are routing values that must be asked for, refused those of which
+	// the answer was a refusal.
+	wanted  []want
+	refused map[string]error
 	// shapes are the declared plain tables, by database.table.
 	shapes  map[string]*tableShape
 	codecs  *codecs
@@ -109,6 +113,7 @@ func New(opts Options, deps Deps) (*Transformer, error) {
 		pins:       map[string]Pin{},
 		topics:     map[string]bool{},
 		shapes:     map[string]*tableShape{},
+		refused:    map[string]error{},
 	}
 	if t.log == nil {
 		t.log = slog.New(slog.DiscardHandler)

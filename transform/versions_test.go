@@ -55,5 +55,5 @@ func TestTwoVersionsSideBySide(t *testing.T) {
 	tr = mustTransformer(t, envelopeSettings(), Deps{Catalog: catalog, Registry: &registry{}})
 	mustRun(t, tr, insert(table, orderRow("Paid", str(`{"cents":5}`), str("2"))))
 	_, err = run(tr, insert(table, orderRow("order.sent/eu", str("{}"), null())))
-	refusal(t, err, pipeline.ExitBadData)
+	_ = refusal(t, err, pipeline.ExitBadData)
 }

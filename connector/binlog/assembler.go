@@ -44,6 +44,8 @@ type assemblerOptions struct {
 	// tables is the fingerprint of captured.
 	tables uint32
 	xaMode xaMode
+	// onDDL is told of statements that define captured tables; may be nil.
+	onDDL func(DDL)
 	// onBad says what becomes of row events that cannot be decoded.
 	onBad failureMode
 	log   *slog.Logger

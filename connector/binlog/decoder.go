@@ -315,7 +315,7 @@ func columnError(t *pipeline.Table, i int, err error) error {
 		return &pipeline.Refusal{
 			Exit: pipeline.ExitBadData, Rule: "character-set", Where: t.String() + "." + c.Name,
 			What: "a value is not valid text in the column's character set " + charsetName(c.Collation),
-			Fix:  "correct the row; replacement characters are never made up",
+			Fix:  "correct what writes such rows; to go on without the events of this transaction: millrace checkpoint set --skip its GTID (replacement characters are never made up)",
 		}
 	}
 	return fmt.Errorf("column %s: %w", c.Name, err)

@@ -161,6 +161,7 @@ func (a *assembler) query(q queryEvent) (step, error) {
 		if err := a.checkSwap(q); err != nil {
 			return stepMore, err
 		}
+		a.tellDDL(q)
 	}
 	if g.begun {
 		return stepMore, nil
@@ -306,6 +307,9 @@ func (a *assembler) closePart(last bool) {
 	a.buf.end = a.position()
 	if !last {
 		a.buf.end.Partial = a.partialOf(g)
+		if g.fetch != nil { // it is decided in this group, of which nothing is behind yet
+			a.buf.end.XA = append(a.buf.end.XA, exportXA([]pendingXA{*g.fetch})...)
+		}
 	}
 	g.parts++
 }

@@ -81,7 +81,7 @@ func TestCandidates(t *testing.T) {
 		t.Errorf("%v, refused since %v", err, k.since)
 	}
 	one := candidates{hosts: []Host{a}}
-	if err := one.choose(context.Background(), now, func(Host) error { return lacks }); err != lacks {
+	if err := one.choose(context.Background(), now, func(Host) error { return lacks }); !errors.Is(err, lacks) {
 		t.Errorf("have %v", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())

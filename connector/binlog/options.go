@@ -52,6 +52,9 @@ type Options struct {
 	Tables TableFilter
 	// Sources selects transactions by where they originated.
 	Sources SourceFilter
+	// OnDDL, if set, is told when a statement passes in the log that changed the
+	// definition of a captured table. It must not block.
+	OnDDL func(DDL)
 	// Reads tells which columns of a table are read, by index; the others are
 	// passed over undecoded and come as KindAbsent. It is called once per shape
 	// of a table, from the source's goroutine. A nil function or result means
@@ -159,9 +162,7 @@ func ReadOptions(s pipeline.Settings, flavor pipeline.Flavor) Options {
 	o.Tables = readTableFilter(s)
 	o.Sources = readSourceFilter(s)
 	o.OnBad = readFailureMode(s)
-	if pipeline.OneOf(s, "millrace.xa", "publish", "reject") == "reject" {
-		o.XA = xaReject
-	}
+	o.XA = map[string]xaMode{"publish": xaPublish, "reject": xaReject}[pipeline.OneOf(s, "millrace.xa", "publish", "reject")]
 	readStart(s, &o)
 	takeForeignKeys(s)
 	return o

@@ -65,7 +65,7 @@ func (s *Source) overlap(ctx context.Context, srv *server, b begin, same bool) e
 // no event begins there.
 func isMisplaced(err error) bool {
 	var r *pipeline.Refusal
-	return serverCode(err) == mysql.ER_MASTER_FATAL_ERROR_READING_BINLOG && !(errors.As(err, &r) && r.Rule == "binlog-purged")
+	return serverCode(err) == mysql.ER_MASTER_FATAL_ERROR_READING_BINLOG && (!errors.As(err, &r) || r.Rule != "binlog-purged")
 }
 
 // isOutOfSight reports whether a transaction cannot be read again: it is

@@ -71,3 +71,17 @@ func (a *assembler) partialOf(g *group) *pipeline.Partial {
 	}
 	return p
 }
+
+// addPartial adds the transaction of which a part was published to set: a
+// server that lacks it is not the one to go on from.
+func addPartial(set *gtidSet, p *pipeline.Partial) error {
+	if p == nil || p.GTID == "" {
+		return nil
+	}
+	g, err := parseGTIDText(set.flavor, p.GTID)
+	if err != nil {
+		return fmt.Errorf("read the checkpoint's partial transaction: %w", err)
+	}
+	set.add(g)
+	return nil
+}

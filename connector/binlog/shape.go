@@ -40,7 +40,7 @@ func (o *optional) finish() error {
 		if w.typ == wireTime || w.typ == wireDateTime || w.typ == wireTimestamp {
 			o.oldTemporal(c, w, d) // decides the size, too
 		}
-		w.unread = reads != nil && !reads[i]
+		w.unread = i < len(reads) && !reads[i]
 		if w.unread {
 			w.size = fixedSize(w, c)
 		}
@@ -92,7 +92,7 @@ func (o *optional) unnamed() {
 	o.shape.problem = &pipeline.Refusal{
 		Exit: pipeline.ExitRefused, Rule: "binlog-row-metadata", Where: o.table.String(),
 		What: "binlog_row_metadata was " + have + ", want FULL: the log does not name the columns of this captured table",
-		Fix:  "SET GLOBAL binlog_row_metadata = 'FULL'; rows that were written before cannot be read: check them by hand and move the checkpoint behind them with millrace checkpoint set",
+		Fix:  rowMetadataFix,
 	}
 }
 
@@ -110,7 +110,11 @@ func (o *optional) ambiguous(c, d *pipeline.Column) {
 		fmt.Sprintf("GRANT SELECT (%s) ON %s.%s TO the connector's user, if the table and the column still exist", quoteName(c.Name), quoteName(o.table.Schema), quoteName(o.table.Name)))
 }
 
-const rowMetadataFix = "SET GLOBAL binlog_row_metadata = FULL; rows written before have to be read with declared columns"
+const rowMetadataFix = "SET GLOBAL binlog_row_metadata = 'FULL'; rows that were written before cannot be read: check them by hand and move the checkpoint behind them with millrace checkpoint set"
+
+func labelFix(t *pipeline.Table) string {
+	return "give the column labels that are text: ALTER TABLE " + t.String() + " MODIFY COLUMN …; then move the checkpoint behind the rows before it with millrace checkpoint set"
+}
 
 // names takes declared names by position where the log gives none.
 func (o *optional) names(declared []pipeline.Column) {
@@ -213,10 +217,10 @@ func (o *optional) label(c *pipeline.Column, raw [][]byte) {
 		if cs != nil {
 			var good bool
 			if text, good = cs(nil, b); !good {
-				o.problem(c, "has a label that is not valid in its character set", "")
+				o.problem(c, "has a label that is not valid in its character set", labelFix(o.table))
 			}
 		} else if !utf8.Valid(b) {
-			o.problem(c, "has a label that is not valid UTF-8", "")
+			o.problem(c, "has a label that is not valid UTF-8", labelFix(o.table))
 		}
 		c.Labels[i] = string(text)
 	}

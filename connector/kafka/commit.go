@@ -51,6 +51,9 @@ func (s *Sink) commit(ctx context.Context, b *pipeline.Batch, gone <-chan struct
 	if over(gone) {
 		return errLost
 	}
+	if err := s.to(stageCommitting); err != nil {
+		return err
+	}
 	if !s.opts.AtLeastOnce {
 		deadline := later(s.tx.began.Add(s.opts.TransactionTimeout), now.Add(commitPatience))
 		how, end, err := s.p.commit(ctx, deadline, gone)
@@ -61,7 +64,7 @@ func (s *Sink) commit(ctx context.Context, b *pipeline.Batch, gone <-chan struct
 	}
 	s.opts.onStep("committed")
 	s.committed(w, now)
-	return nil
+	return s.to(stageIdle)
 }
 
 func later(a, b time.Time) time.Time {
@@ -241,7 +244,6 @@ func (s *Sink) history(w *written, now time.Time) {
 func (s *Sink) committed(w written, now time.Time) {
 	s.state.txn, s.committedTxn = s.tx.txn, s.tx.txn
 	s.state.next = s.p.place.behind(!s.opts.AtLeastOnce)
-	s.tx.open = false
 	clear(s.state.changed)
 	s.state.pruned = w.pruned
 	if w.minute != "" {

@@ -21,7 +21,7 @@ func (s *Sink) Deliver(ctx context.Context, b *pipeline.Batch) error {
 		return doubt(err)
 	}
 	defer s.gate.unlock()
-	if s.p == nil {
+	if s.stage == stageDown {
 		return doubt(errNotRecovered)
 	}
 	began := time.Now()
@@ -58,13 +58,20 @@ func (s *Sink) deliver(ctx context.Context, b *pipeline.Batch) error {
 	if over(gone) {
 		return errLost
 	}
-	if b.Begins == s.tx.open && !(s.split && !b.Begins) {
-		return with(refusal(pipeline.ExitInternal, "batch-order", fmt.Sprintf("a batch begins %t while a transaction is open %t", b.Begins, s.tx.open)), "", "report this defect; starting again goes on from the last checkpoint", nil)
+	if b.Begins == s.inside {
+		return with(refusal(pipeline.ExitInternal, "batch-order", fmt.Sprintf("a batch begins %t inside of a source transaction %t", b.Begins, s.inside)), "", "report this defect; starting again goes on from the last checkpoint", nil)
+	}
+	if s.splits() {
+		// The source took its time. What was sent so far ends where the last
+		// batch did.
+		if err := s.commit(ctx, &pipeline.Batch{End: s.tx.end}, gone); err != nil {
+			return err
+		}
 	}
 	if err := s.prepare(ctx, b); err != nil {
 		return err
 	}
-	if !s.tx.open {
+	if !s.stage.open() {
 		if err := s.begin(ctx); err != nil {
 			return err
 		}
@@ -74,26 +81,23 @@ func (s *Sink) deliver(ctx context.Context, b *pipeline.Batch) error {
 			return err
 		}
 	}
-	if !b.Ends && !s.splits(b) {
+	s.tx.end, s.inside = b.End, !b.Ends
+	if s.inside && !s.splits() {
 		return s.inTime()
 	}
-	if err := s.commit(ctx, b, gone); err != nil {
-		return err
-	}
-	s.split = !b.Ends
-	return nil
+	return s.commit(ctx, b, gone)
 }
 
 // splitShare is how much of the transaction timeout may pass before a source
-// transaction that is not at its end is committed in parts. One more batch must
-// fit between it and timeShare.
+// transaction that is not at its end is committed in parts. One more batch
+// should fit between it and timeShare.
 const splitShare = 0.4
 
 // splits reports whether the open transaction is to be committed although the
 // source transaction goes on: its readers then see a part of it for a while,
 // instead of nothing ever.
-func (s *Sink) splits(b *pipeline.Batch) bool {
-	if s.opts.NeverSplit || s.opts.AtLeastOnce || b.End.Partial == nil {
+func (s *Sink) splits() bool {
+	if !s.stage.open() || s.opts.NeverSplit || s.opts.AtLeastOnce || s.tx.end.Partial == nil {
 		return false
 	}
 	return time.Since(s.tx.began) >= time.Duration(splitShare*float64(s.opts.TransactionTimeout))
@@ -191,18 +195,21 @@ const timeShare = 0.6
 
 // inTime refuses to go on with an open transaction that cannot be finished.
 func (s *Sink) inTime() error {
-	if !s.tx.open || s.opts.AtLeastOnce || time.Since(s.tx.began) < time.Duration(timeShare*float64(s.opts.TransactionTimeout)) {
+	if !s.stage.open() || s.opts.AtLeastOnce || time.Since(s.tx.began) < time.Duration(timeShare*float64(s.opts.TransactionTimeout)) {
 		return nil
 	}
 	return with(refusal(pipeline.ExitRefused, "transaction-timeout",
 		fmt.Sprintf("one source transaction of more than %d events takes longer than %.0f%% of millrace.transaction.timeout.ms (%d)", s.tx.prime.Last-s.tx.prime.First+1, 100*timeShare, s.opts.TransactionTimeout.Milliseconds())), s.opts.TransactionalID(),
-		"set millrace.transaction.timeout.ms higher, up to the brokers' transaction.max.timeout.ms (15 minutes by default)", nil)
+		"set millrace.transaction.split=auto to publish it in parts, or millrace.transaction.timeout.ms higher, up to the brokers' transaction.max.timeout.ms (15 minutes by default)", nil)
 }
 
 // begin opens a transaction, after whatever the last commit left in doubt has
 // been settled.
 func (s *Sink) begin(ctx context.Context) error {
 	if err := s.settle(ctx); err != nil {
+		return err
+	}
+	if err := s.to(stageProducing); err != nil {
 		return err
 	}
 	if !s.opts.AtLeastOnce {
@@ -217,7 +224,7 @@ func (s *Sink) begin(ctx context.Context) error {
 	s.opts.onStep("begun")
 	txn := s.state.txn + 1
 	s.tx = transaction{
-		open: true, began: time.Now(), txn: txn, parts: s.tx.parts[:0],
+		began: time.Now(), txn: txn, parts: s.tx.parts[:0],
 		prime: Prime{V: formatVersion, Txn: txn, First: s.state.count + 1, Last: s.state.count, Torn: s.state.torn},
 	}
 	return nil
@@ -228,7 +235,7 @@ func (s *Sink) begin(ctx context.Context) error {
 // the new one's InitTransactions.
 func (s *Sink) settle(ctx context.Context) error {
 	if s.opts.Paranoid && s.p.begun {
-		return s.swap(ctx)
+		return s.replaced(s.swap(ctx))
 	}
 	if s.opts.without.proof || plantedTrustEnd {
 		s.after.unproven = false
@@ -240,7 +247,15 @@ func (s *Sink) settle(ctx context.Context) error {
 	if !s.after.unproven && !tooBig {
 		return nil
 	}
-	return s.rotate(ctx)
+	return s.replaced(s.rotate(ctx))
+}
+
+// replaced ends stageRotating.
+func (s *Sink) replaced(err error) error {
+	if err != nil {
+		return err
+	}
+	return s.to(stageIdle)
 }
 
 // tooBig reports whether a topic was met that takes less than the producer may
@@ -258,6 +273,9 @@ func (s *Sink) tooBig() bool {
 // known, so nothing has to be read again; should someone else have committed
 // since, the place of the next PRIME tells.
 func (s *Sink) rotate(ctx context.Context) error {
+	if err := s.to(stageRotating); err != nil {
+		return err
+	}
 	ctx, cancel := during(ctx, s.tenure)
 	defer cancel()
 	if over(s.tenure) {
@@ -337,7 +355,7 @@ func (s *Sink) sendPrime(ctx context.Context, b *pipeline.Batch, gone <-chan str
 	if err := s.sendCheckpoint(ctx, kindOpen, encode(prime), gone); err != nil {
 		return err
 	}
-	if s.opts.without.flushes {
+	if s.opts.without.flushes || s.opts.without.primeFlush {
 		return nil
 	}
 	if err := s.p.wait(ctx, gone); err != nil {

@@ -191,6 +191,14 @@ func (o Options) saslRefusal(e ck.Error) error {
 		return with(refusal(pipeline.ExitConfig, "kafka-sasl-mechanism", "SASL with mechanism "+o.Security.Mechanism+" was refused"), o.Bootstrap,
 			"set sasl.mechanism to one that the brokers' sasl.enabled.mechanisms lists", e)
 	}
+	if o.Security.Mechanism == "OAUTHBEARER" {
+		what, fix := "Kafka refuses the token", "check that the brokers expect the issuer and audience of "+o.Security.OAuth.TokenURL
+		if strings.Contains(text, "Failed to acquire") { // librdkafka's words for an endpoint that gives none
+			what = "there is no token for Kafka to be had from " + o.Security.OAuth.TokenURL
+			fix = "check sasl.oauthbearer.token.endpoint.url, clientId and clientSecret in sasl.jaas.config, and ssl.truststore.* there"
+		}
+		return with(refusal(pipeline.ExitConfig, "kafka-sasl-token", what), o.Bootstrap, fix, e)
+	}
 	return with(refusal(pipeline.ExitConfig, "kafka-sasl-login", "Kafka refuses user "+orUser(o.Security.Username)+" ("+o.Security.Mechanism+")"), o.Bootstrap,
 		"check username and password in sasl.jaas.config", e)
 }

@@ -29,7 +29,7 @@ func TestLiveF1(t *testing.T) {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
 			r, direct := liveRelay(t)
-			st := newStage(t, r, direct)
+			st := newScene(t, r, direct)
 			t.Cleanup(func() { st.remove(t) })
 			runScenario(t, st, s)
 		})
@@ -37,14 +37,14 @@ func TestLiveF1(t *testing.T) {
 	t.Run("5", func(t *testing.T) {
 		t.Parallel()
 		r, direct := liveRelay(t)
-		f := &f1{stage: newStage(t, r, direct), t: t}
+		f := &f1{scene: newScene(t, r, direct), t: t}
 		defer f.remove(t)
 		defer f.leave()
 		f.countRetries()
 	})
 }
 
-func (st *stage) remove(t testing.TB) {
+func (st *scene) remove(t testing.TB) {
 	t.Helper()
 	c, err := kgo.NewClient(kgo.SeedBrokers(st.direct))
 	if err != nil {
@@ -95,7 +95,7 @@ func TestLiveF1OtherClient(t *testing.T) {
 	r, direct := liveRelay(t)
 	for _, commit := range []bool{false, true} {
 		t.Run(fmt.Sprintf("commit %t", commit), func(t *testing.T) {
-			st := newStage(t, r, direct)
+			st := newScene(t, r, direct)
 			defer st.remove(t)
 			c, err := kgo.NewClient(kgo.SeedBrokers(r.addr()), kgo.TransactionalID(st.txn), kgo.RecordPartitioner(kgo.ManualPartitioner()))
 			if err != nil {
@@ -193,12 +193,12 @@ func TestLiveF1OwnBroker(t *testing.T) {
 	r.aim(direct)
 	// Readers and topics go through the relay as well: the broker says so.
 	for _, s := range slow {
-		t.Run(s.name, func(t *testing.T) { runScenario(t, newStage(t, r, direct), s) })
+		t.Run(s.name, func(t *testing.T) { runScenario(t, newScene(t, r, direct), s) })
 	}
 	t.Run("4v", func(t *testing.T) {
 		setVerification(t, direct, "false")
-		st := newStage(t, r, direct)
-		f := &f1{stage: st, t: t}
+		st := newScene(t, r, direct)
+		f := &f1{scene: st, t: t}
 		defer f.leave()
 		f.first(false, cut)
 		if err := f.primedAbort(true, "e2b"); err != nil {
@@ -264,4 +264,11 @@ func setVerification(t *testing.T, bootstrap, value string) {
 		}
 	}
 	t.Fatal("the setting does not come into force")
+}
+
+// aim changes the broker that the relay leads to.
+func (r *relay) aim(target string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.target = target
 }

@@ -18,8 +18,8 @@ import (
 // terms: a delayed EndTxn ends the transaction after the one that it was sent
 // for. late_test.go shows what the sink makes of it.
 
-// A stage is a cluster behind a relay, with topics of its own.
-type stage struct {
+// A scene is a cluster behind a relay, with topics of its own.
+type scene struct {
 	r      *relay
 	direct string
 	events string // three partitions
@@ -27,11 +27,11 @@ type stage struct {
 	txn    string
 }
 
-// newStage makes one on the cluster that listens at direct.
-func newStage(t testing.TB, r *relay, direct string) *stage {
+// newScene makes one on the cluster that listens at direct.
+func newScene(t testing.TB, r *relay, direct string) *scene {
 	t.Helper()
 	name := strings.NewReplacer("/", ".", "#", ".").Replace(t.Name())
-	st := &stage{r: r, direct: direct}
+	st := &scene{r: r, direct: direct}
 	st.txn = fmt.Sprintf("%s-%d", name, time.Now().UnixNano())
 	st.events, st.marks = st.txn+".events", st.txn+".marks"
 	c, err := kgo.NewClient(kgo.SeedBrokers(direct))
@@ -50,7 +50,7 @@ func newStage(t testing.TB, r *relay, direct string) *stage {
 
 // f1 is one run of a scenario.
 type f1 struct {
-	*stage
+	*scene
 	t    *testing.T
 	p    *producer
 	late *heldRequest
@@ -378,9 +378,9 @@ func everyCommitLate(f *f1) error {
 }
 
 // runScenario runs one and compares.
-func runScenario(t *testing.T, st *stage, s scenario) {
+func runScenario(t *testing.T, st *scene, s scenario) {
 	t.Helper()
-	f := &f1{stage: st, t: t}
+	f := &f1{scene: st, t: t}
 	defer f.leave()
 	have := f.outcome(s.run(f))
 	if have != s.want && (s.or == "" || have != s.or) {
@@ -396,7 +396,7 @@ func TestF1(t *testing.T) {
 			t.Parallel()
 			c := cluster(t)
 			direct := c.ListenAddrs()[0]
-			runScenario(t, newStage(t, relayTo(t, direct), direct), s)
+			runScenario(t, newScene(t, relayTo(t, direct), direct), s)
 		})
 	}
 }
@@ -406,7 +406,7 @@ func TestF1(t *testing.T) {
 func TestHiddenRetryIsCounted(t *testing.T) {
 	c := cluster(t)
 	direct := c.ListenAddrs()[0]
-	f := &f1{stage: newStage(t, relayTo(t, direct), direct), t: t}
+	f := &f1{scene: newScene(t, relayTo(t, direct), direct), t: t}
 	defer f.leave()
 	f.countRetries()
 }

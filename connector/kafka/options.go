@@ -110,6 +110,8 @@ type without struct {
 	prime bool
 	// flushes: PRIME, events and CHECKPOINT are sent without waiting between.
 	flushes bool
+	// primeFlush: events are sent without waiting for PRIME.
+	primeFlush bool
 	// place: the offsets of our checkpoint records are not compared.
 	place bool
 	// verify: recovery believes the checkpoint without looking at the topics.

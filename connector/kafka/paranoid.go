@@ -52,6 +52,9 @@ func (s *Sink) provide() {
 // swap ends the producer of the last transaction and takes the one that was
 // made meanwhile.
 func (s *Sink) swap(ctx context.Context) error {
+	if err := s.to(stageRotating); err != nil {
+		return err
+	}
 	s.provide()
 	var next madeProducer
 	select {
@@ -70,7 +73,7 @@ func (s *Sink) swap(ctx context.Context) error {
 	s.p = next.p
 	if s.tooBig() {
 		// A topic was met since that takes less than the producer may send.
-		return s.swap(ctx)
+		return s.rotate(ctx)
 	}
 	return nil
 }

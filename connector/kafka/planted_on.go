@@ -62,7 +62,7 @@ func (s *Sink) abortAndKeep() bool {
 	_ = s.p.k.Purge(ck.PurgeQueue | ck.PurgeInFlight)
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	if s.tx.open {
+	if s.stage.open() {
 		if err := s.p.k.AbortTransaction(ctx); err != nil {
 			return false
 		}
@@ -70,7 +70,7 @@ func (s *Sink) abortAndKeep() bool {
 	s.p.mu.Lock()
 	s.p.failure = nil
 	s.p.mu.Unlock()
-	s.tx.open = false
+	s.stage = stageDown
 	return true
 }
 

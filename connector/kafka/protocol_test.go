@@ -138,97 +138,6 @@ func TestTopicsAreCreated(t *testing.T) {
 	recovered(t, s)
 }
 
-func TestCheckpointLost(t *testing.T) {
-	c := cluster(t)
-	s, o := started(t, c)
-	w := NewStatusWriter(o, time.Hour, func() StatusSnapshot { return StatusSnapshot{BytesBehind: -1, Metrics: s.Metrics()} })
-	runFor(t, w)
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := c.DeleteTopic(o.withDefaults().CheckpointTopic); err != nil {
-		t.Fatal(err)
-	}
-	two := New(o)
-	defer func() { _ = two.Close() }()
-	if err := two.EnsureTopics(testContext(t), []string{eventTopic}); err != nil {
-		t.Fatal(err)
-	}
-	_, err := two.Recover(testContext(t))
-	wantRefusal(t, err, pipeline.ExitRefused, "checkpoint-lost")
-
-	// A process that fails like this must not wipe the trace out.
-	w = NewStatusWriter(o, time.Hour, func() StatusSnapshot {
-		return StatusSnapshot{Status: pipeline.Status{State: pipeline.StateFailed, Err: err}, BytesBehind: -1, Metrics: two.Metrics()}
-	})
-	runFor(t, w)
-	_, err = two.Recover(testContext(t))
-	wantRefusal(t, err, pipeline.ExitRefused, "checkpoint-lost")
-	_ = two.Close()
-
-	// Neither does a setting that has stood in the file since the first start
-	// help, only a person who says where to go on.
-	o.StartGiven = true
-	three := New(o)
-	defer func() { _ = three.Close() }()
-	if err := three.EnsureTopics(testContext(t), []string{eventTopic}); err != nil {
-		t.Fatal(err)
-	}
-	_, err = three.Recover(testContext(t))
-	fix := wantRefusal(t, err, pipeline.ExitRefused, "checkpoint-lost")
-	if !strings.Contains(fix, "millrace checkpoint set") {
-		t.Fatalf("fix %q", fix)
-	}
-	_ = three.Close()
-	to := events(0, 100).End
-	moveTo(t, o, order(MoveSet, &to))
-	four, pos := owned(t, o)
-	if pos == nil || pos.Pos != 100 {
-		t.Fatalf("resumed at %v", pos)
-	}
-	deliver(t, four, events(101, 120))
-	wantEvents(t, c, 120)
-	_ = four.Close()
-	// What the status topic says of the time before does not stand against it,
-	// even when it has just been repeated.
-	five := New(o)
-	defer func() { _ = five.Close() }()
-	runFor(t, NewStatusWriter(o, time.Hour, func() StatusSnapshot {
-		return StatusSnapshot{Status: pipeline.Status{State: pipeline.StateFailed}, BytesBehind: -1, Metrics: five.Metrics()}
-	}))
-	recovered(t, five)
-}
-
-// TestCheckpointLosesItsEnd takes the newest records off the checkpoint topic,
-// as an unclean election does.
-func TestCheckpointLosesItsEnd(t *testing.T) {
-	c := cluster(t)
-	s, o := started(t, c)
-	topic := o.withDefaults().CheckpointTopic
-	kept := readTopic(t, c.ListenAddrs(), topic)
-	deliver(t, s, events(101, 200))
-	w := NewStatusWriter(o, time.Hour, func() StatusSnapshot { return StatusSnapshot{BytesBehind: -1, Metrics: s.Metrics()} })
-	runFor(t, w)
-	if err := c.DeleteTopic(topic); err != nil {
-		t.Fatal(err)
-	}
-	if err := c.CreateTopic(topic, 1, map[string]string{"cleanup.policy": "compact"}); err != nil {
-		t.Fatal(err)
-	}
-	produce(t, c.ListenAddrs(), kept...)
-	_, err := s.Recover(testContext(t))
-	wantRefusal(t, err, pipeline.ExitRefused, "checkpoint-lost")
-	_ = s.Close()
-	two := New(o)
-	defer func() { _ = two.Close() }()
-	_, err = two.Recover(testContext(t))
-	wantRefusal(t, err, pipeline.ExitRefused, "checkpoint-lost")
-	if !strings.Contains(err.Error(), "number 2, but millrace.status says that number 3 was committed") {
-		t.Fatal(err)
-	}
-}
-
-// runFor lets a status writer write its records, and ends it.
 func runFor(t *testing.T, w *StatusWriter) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -244,22 +153,6 @@ func runFor(t *testing.T, w *StatusWriter) {
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-}
-
-func TestCheckpointTruncated(t *testing.T) {
-	c := cluster(t)
-	s, o := started(t, c)
-	topic := o.withDefaults().CheckpointTopic
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := c.DeleteRecords(topic, 0, c.PartitionInfo(topic, 0).HighWatermark); err != nil {
-		t.Fatal(err)
-	}
-	two := New(o)
-	defer func() { _ = two.Close() }()
-	_, err := two.Recover(testContext(t))
-	wantRefusal(t, err, pipeline.ExitRefused, "checkpoint-lost")
 }
 
 func TestFirstStartOnTopicsOfOthers(t *testing.T) {
@@ -440,7 +333,7 @@ func TestCrashAtEachStep(t *testing.T) {
 				_ = s.Deliver(testContext(t), events(101, 150))
 			}()
 			s.opts.onStep = func(string) {}
-			s.tx.open = false // as the kernel would: no release, no goodbye
+			s.stage = stageIdle // as the kernel would: no release, no goodbye
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
 			}
@@ -510,4 +403,55 @@ func TestLossOfOwnershipStopsDelivery(t *testing.T) {
 	}
 	deliver(t, s, events(101, 110))
 	wantEvents(t, c, 110)
+}
+
+// inPart is a batch inside of a source transaction, of which rows are done with it.
+func inPart(from, to int, begins bool) *pipeline.Batch {
+	b := partOf(from, to, begins, false)
+	b.End = pipeline.Position{Flavor: pipeline.MySQL, GTID: "uuid:1-100", File: "bin.1", Pos: 100, Partial: &pipeline.Partial{GTID: "uuid:101", Rows: to - 100}}
+	return b
+}
+
+// TestSplitTransaction commits a source transaction in parts once it takes
+// long: in the batch that is late, or before one that comes late. A new owner
+// goes on inside of it.
+func TestSplitTransaction(t *testing.T) {
+	c := cluster(t)
+	s, o := started(t, c)
+	late := func() { s.tx.began = time.Now().Add(-o.withDefaults().TransactionTimeout / 2) }
+	deliver(t, s, inPart(101, 200, true))
+	late()
+	deliver(t, s, inPart(201, 300, false)) // comes late, after what it commits
+	if pos := recovered(t, s); pos.Partial == nil || *pos.Partial != (pipeline.Partial{GTID: "uuid:101", Rows: 100}) || pos.Pos != 100 {
+		t.Fatalf("resumed at %+v, %+v", pos, pos.Partial)
+	}
+	wantEvents(t, c, 200)
+	deliver(t, s, inPart(201, 300, true)) // what a source gives that was told so
+	s.opts.onStep = func(step string) {
+		if step == "acknowledged" {
+			late()
+		}
+	}
+	deliver(t, s, inPart(301, 400, false))
+	s.opts.onStep = func(string) {}
+	wantEvents(t, c, 400)
+	deliver(t, s, partOf(401, 420, false, true))
+	wantEvents(t, c, 420)
+	if pos := recovered(t, s); pos.Partial != nil || pos.Pos != 420 {
+		t.Fatalf("resumed at %+v, %+v", pos, pos.Partial)
+	}
+}
+
+// TestNeverSplit stops instead.
+func TestNeverSplit(t *testing.T) {
+	c := cluster(t)
+	s, o := started(t, c)
+	s.opts.NeverSplit = true
+	deliver(t, s, inPart(101, 200, true))
+	s.tx.began = time.Now().Add(-o.withDefaults().TransactionTimeout * 2 / 3)
+	fix := wantRefusal(t, s.Deliver(testContext(t), inPart(201, 300, false)), pipeline.ExitRefused, "transaction-timeout")
+	if !strings.Contains(fix, "millrace.transaction.split=auto") {
+		t.Fatalf("fix %q", fix)
+	}
+	wantEvents(t, c, 100)
 }

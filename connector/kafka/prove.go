@@ -80,7 +80,7 @@ type Difference struct {
 	// event stands already, -1 when nowhere.
 	Key  string `json:"key,omitempty"`
 	ID   string `json:"id,omitempty"`
-	Also int64  `json:"also,omitempty"`
+	Also int64  `json:"also"`
 }
 
 // Progress is how far Prove has come.

@@ -70,6 +70,9 @@ func (s *Sink) tryRecover(ctx context.Context) (*pipeline.Position, error) {
 		return nil, errLost
 	}
 	s.tenure = gone
+	if err == nil {
+		err = s.to(stageIdle)
+	}
 	return pos, err
 }
 
@@ -150,6 +153,9 @@ func (s *Sink) takeOver(ctx context.Context) (*pipeline.Position, error) {
 	if err := s.refresh(ctx); err != nil {
 		return nil, err
 	}
+	if err := s.to(stageFencing); err != nil {
+		return nil, err
+	}
 	early, err := s.plantedRead(ctx)
 	if err != nil {
 		return nil, err
@@ -161,6 +167,9 @@ func (s *Sink) takeOver(ctx context.Context) (*pipeline.Position, error) {
 		if err := s.fenceOther(ctx); err != nil {
 			return nil, err
 		}
+	}
+	if err := s.to(stageRecovering); err != nil {
+		return nil, err
 	}
 	s.opts.onStep("fenced")
 	s.metrics.fences.Add(1)

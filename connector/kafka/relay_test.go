@@ -89,13 +89,6 @@ func relayTo(t testing.TB, target string) *relay {
 	return r
 }
 
-// aim changes the broker that the relay leads to.
-func (r *relay) aim(target string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.target = target
-}
-
 func (r *relay) addr() string { return r.l.Addr().String() }
 
 func (r *relay) close() {

@@ -239,12 +239,24 @@ func TestTranslate(t *testing.T) {
 		{ck.ErrUnsupportedSaslMechanism, "", "kafka-sasl-mechanism"},
 		{ck.ErrAuthentication, "Broker does not support SASL mechanism PLAIN: unsupported mechanism", "kafka-sasl-mechanism"},
 		{ck.ErrTopicAuthorizationFailed, "", "kafka-acl"},
+		{ck.ErrSaslAuthenticationFailed, "SASL authentication error", "kafka-sasl-login"},
 		{ck.ErrInvalidTransactionTimeout, "", "transaction-timeout"},
 		{ck.ErrInvalidSessionTimeout, "", "session-timeout"},
 		{ck.ErrMsgSizeTooLarge, "", "record-too-large"},
 		{ck.ErrUnsupportedVersion, "", "kafka-unsupported"},
 	} {
 		wantRule(t, o.translate(&deliveryError{"t", 0, ck.NewError(tc.code, tc.text, false)}, "t"), tc.rule)
+	}
+	o.Security = Security{Mechanism: "OAUTHBEARER", OAuth: OAuth{TokenURL: "https://idp/token"}}
+	for text, want := range map[string]string{
+		"Failed to acquire SASL OAUTHBEARER token: HTTP 401": "there is no token for Kafka to be had from https://idp/token",
+		"SASL authentication error: invalid_token":           "Kafka refuses the token",
+	} {
+		err := o.translate(ck.NewError(ck.ErrAuthentication, text, false), "")
+		wantRule(t, err, "kafka-sasl-token")
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is explained as %v", text, err)
+		}
 	}
 	if err := o.translate(ck.NewError(ck.ErrTimedOut, "", false), ""); isRefusal(err) {
 		t.Fatalf("a timeout is refused: %v", err)

@@ -39,6 +39,7 @@ type Sink struct {
 	old sync.WaitGroup
 
 	topics atomic.Pointer[topicTable]
+	stage  stage
 	state  state
 	tx     transaction
 	// after says how the last commit is to be settled before the next begin.
@@ -46,8 +47,8 @@ type Sink struct {
 		unproven bool
 		end      int64
 	}
-	// split says that the last commit ended inside of a source transaction.
-	split bool
+	// inside says that the last batch ended inside of a source transaction.
+	inside bool
 	// last is the checkpoint that was recovered, nil when there was none;
 	// moving is what the next one says of the person who writes it.
 	last   *Checkpoint
@@ -102,11 +103,12 @@ type state struct {
 	again uint64
 }
 
-// transaction is the open Kafka transaction.
+// transaction is the open Kafka transaction or the last one.
 type transaction struct {
-	open  bool
 	began time.Time
 	txn   uint64
+	// end is the position after its last batch.
+	end pipeline.Position
 	// prime is what its newest PRIME says.
 	prime Prime
 	// parts are the partitions that it has written to.
@@ -220,7 +222,7 @@ func (s *Sink) drop() {
 		s.p = nil
 	}
 	s.discard()
-	s.tx.open = false
+	s.stage, s.inside = stageDown, false
 }
 
 // yield stops all writing, for the group to hand the task to another member.
@@ -273,7 +275,7 @@ const releaseTimeout = 10 * time.Second
 
 // openID returns the transactional id whose transaction is open, or "".
 func (s *Sink) openID() string {
-	if s.p == nil || !s.tx.open || s.opts.AtLeastOnce {
+	if !s.stage.open() || s.opts.AtLeastOnce {
 		return ""
 	}
 	return s.p.id

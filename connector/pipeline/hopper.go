@@ -2,6 +2,8 @@ package pipeline
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"sync"
 	"time"
 )
@@ -85,8 +87,29 @@ func (h *hopper) fill(ctx context.Context, src Source, tr Transformer) {
 	}
 }
 
-// add waits for room and transforms seg into the current batch.
+// add transforms seg into the current batch. What the transformer must ask for
+// outside is asked while the hopper is free, so that what was read before goes
+// out meanwhile. In the middle of a source transaction a Kafka transaction may
+// be open for its first parts: it is given up, and asked for before the next.
 func (h *hopper) add(ctx context.Context, tr Transformer, seg *Segment) error {
+	for {
+		err := h.tryAdd(ctx, tr, seg)
+		if !errors.Is(err, ErrUnknown) {
+			return err
+		}
+		learner, ok := tr.(Learner)
+		if !ok || !seg.First {
+			return fmt.Errorf("%w: %w", ErrDoubt, err)
+		}
+		if err := learner.Learn(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// tryAdd waits for room and transforms seg into the current batch, which holds
+// nothing of it after an error.
+func (h *hopper) tryAdd(ctx context.Context, tr Transformer, seg *Segment) error {
 	for {
 		h.mu.Lock()
 		if h.hasRoom(seg) {

@@ -146,6 +146,13 @@ func (p *Pipeline) round(ctx context.Context, pace *pace) error {
 	if err != nil {
 		return fmt.Errorf("recover: %w", err)
 	}
+	// Nothing is open now: what a transaction of several parts lacked is asked
+	// for before it is read again.
+	if l, ok := p.tr.(Learner); ok {
+		if err := l.Learn(ctx); err != nil {
+			return err
+		}
+	}
 	r := &stream{Pipeline: p, from: from, pace: pace}
 	for {
 		err := r.run(ctx)

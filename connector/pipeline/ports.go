@@ -28,6 +28,16 @@ type Transformer interface {
 	Transform(ctx context.Context, seg *Segment, batch *Batch) error
 }
 
+// Learner is a Transformer that may have to ask outside, which may take as long
+// as an outage does. Its Transform then returns ErrUnknown and has added
+// nothing that counts; after Learn it is called again with the same segment.
+type Learner interface {
+	// Learn asks for what Transform did not know; it returns at once when
+	// there is nothing to ask. It is never called while a Kafka transaction is
+	// held open for what follows.
+	Learn(ctx context.Context) error
+}
+
 // Sink delivers batches.
 type Sink interface {
 	// Recover waits until this instance owns the task, fences every older

@@ -20,6 +20,9 @@ const (
 )
 
 var (
+	// ErrUnknown says that a Transformer cannot take a row before it has asked
+	// something outside: see Learner.
+	ErrUnknown = errors.New("not known yet")
 	// ErrSourceLost says that the stream ended for a reason that a new
 	// connection may cure.
 	ErrSourceLost = errors.New("source connection lost")
@@ -56,11 +59,11 @@ func (r *Refusal) Error() string {
 		b.WriteString(" (at " + r.Where + ")")
 	}
 	if r.Cause != nil {
-		cause := r.Cause.Error()
+		cause := " " + r.Cause.Error()
 		if strings.Contains(cause, "\n") { // several, each on lines of its own
-			cause = "\n  " + strings.ReplaceAll(cause, "\n", "\n  ")
+			cause = "\n  " + strings.ReplaceAll(cause[1:], "\n", "\n  ")
 		}
-		b.WriteString(": " + cause)
+		b.WriteString(":" + cause)
 	}
 	if r.Fix != "" {
 		b.WriteString("\n  fix: " + r.Fix)

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -58,7 +59,7 @@ func mountedSchemas(t *testing.T) string {
 func validate(t *testing.T, files, environment []string) (output string, code int) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), services.Binary(t), append([]string{"validate", "--offline"}, files...)...)
-	cmd.Env = append(environment, "PATH="+os.Getenv("PATH"))
+	cmd.Env = slices.Concat(environment, []string{"PATH=" + os.Getenv("PATH")})
 	out, err := cmd.CombinedOutput()
 	var ended *exec.ExitError
 	if err != nil && !errors.As(err, &ended) {
@@ -78,8 +79,8 @@ func TestMountedConfigurationIsValid(t *testing.T) {
 		t.Errorf("exit code %d\n%s", code, out)
 	}
 	// The same check must see a variable that nobody knows.
-	out, code := validate(t, arguments[1:], append(environment, "CONNECT_MILLRACE_STRAT=earliest"))
-	if code != 78 || !strings.Contains(out, "millrace.strat") {
+	out, code := validate(t, arguments[1:], slices.Concat(environment, []string{"CONNECT_MILLRACE_BEGIN=earliest"}))
+	if code != 78 || !strings.Contains(out, "millrace.begin") {
 		t.Errorf("an unknown variable: exit code %d\n%s", code, out)
 	}
 }
@@ -114,7 +115,7 @@ func TestMountedConfigurationFitsTheServices(t *testing.T) {
 func TestDatabaseIsWhatTheProgramAsksFor(t *testing.T) {
 	arguments, environment := millraceService(t)
 	cmd := exec.CommandContext(t.Context(), services.Binary(t), append([]string{"sql"}, arguments[1:]...)...)
-	cmd.Env = append(environment, "PATH="+os.Getenv("PATH"))
+	cmd.Env = slices.Concat(environment, []string{"PATH=" + os.Getenv("PATH")})
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatal(err)

@@ -298,5 +298,8 @@ var registryRows = []configurationRow{
 		"value.converter.bearer.auth.credentials.source": "STATIC_TOKEN", "value.converter.bearer.auth.token": "hunter2",
 		"value.converter.basic.auth.credentials.source": "USER_INFO", "value.converter.basic.auth.user.info": "me:hunter2",
 	}},
+	{name: "a login to inherit that is not there", changes: map[string]string{"value.converter.basic.auth.credentials.source": "SASL_INHERIT"}},
+	{name: "a login to inherit without a user", changes: map[string]string{"value.converter.basic.auth.credentials.source": "SASL_INHERIT"},
+		worker: "sasl.jaas.config=a.OAuthBearerLoginModule required clientId=\"a\";\n"},
 	{name: "no store for the registry", changes: map[string]string{"value.converter.schema.registry.ssl.truststore.location": "/no/such/store"}},
 }

@@ -15,7 +15,7 @@ import (
 
 // itemShape declares the plain table of these tests. STRICT and LOOSE stand for
 // what differs between its two forms.
-const itemShape = `{"type":"record","name":"NAME","namespace":"ddl","millrace.key":["id"],"fields":[
+const itemShape = `{"type":"record","name":"NAME","namespace":"SPACE","millrace.key":["id"],"fields":[
 	{"name":"id","type":"long"},
 	{"name":"name","type":"string"LOOSE},
 	{"name":"qty","type":"long"},
@@ -26,9 +26,11 @@ const itemShape = `{"type":"record","name":"NAME","namespace":"ddl","millrace.ke
 	{"name":"happened","type":{"type":"long","logicalType":"local-timestamp-micros"}ZONE},
 	{"name":"doc","type":"string"}]}`
 
-func shapes() (loose, strict string) {
-	loose = strings.NewReplacer("NAME", "Loose", "LOOSE", `,"millrace.columns":["name","title"]`, "KIND", `"string"`, "IFMISSING", "default", "ZONE", `,"millrace.time_zone":"UTC"`).Replace(itemShape)
-	strict = strings.NewReplacer("NAME", "Strict", "LOOSE", "", "KIND", `{"type":"enum","name":"Kind","symbols":["small","big"]}`, "IFMISSING", "stop", "ZONE", "").Replace(itemShape)
+// shapes returns the two, in a namespace of their own.
+func shapes(namespace string) (loose, strict string) {
+	base := strings.Replace(itemShape, "SPACE", namespace, 1)
+	loose = strings.NewReplacer("NAME", "Loose", "LOOSE", `,"millrace.columns":["name","title"]`, "KIND", `"string"`, "IFMISSING", "default", "ZONE", `,"millrace.time_zone":"UTC"`).Replace(base)
+	strict = strings.NewReplacer("NAME", "Strict", "LOOSE", "", "KIND", `{"type":"enum","name":"Kind","symbols":["small","big"]}`, "IFMISSING", "stop", "ZONE", "").Replace(base)
 	return loose, strict
 }
 
@@ -96,7 +98,7 @@ var changesOfTables = []ddl{
 	{name: "cut over as gh-ost does", statements: []string{"CREATE TABLE T_gho LIKE T", "ALTER TABLE T_gho ADD COLUMN z INT NULL FIRST",
 		"INSERT INTO T_gho (id, name, qty, kind, marks, happened, doc) VALUES (5, 'ghost', 1, 'big', '', '2024-01-01', '{}')", "DELETE FROM T_gho", "RENAME TABLE T TO T_del, T_gho TO T"}},
 	{name: "cut over as pt-osc does", statements: []string{"CREATE TABLE T_new LIKE T", "ALTER TABLE T_new DROP COLUMN extra", "RENAME TABLE T TO T_old, T_new TO T", "DROP TABLE T_old"}},
-	{name: "drop and create", statements: []string{"DROP TABLE T", "CREATE TABLE T (spare INT, " + itemColumns[:strings.Index(itemColumns, ", spare")] + ", PRIMARY KEY (id))"}},
+	{name: "drop and create", statements: []string{"DROP TABLE T", "CREATE TABLE T (spare INT, " + strings.Split(itemColumns, ", spare")[0] + ", PRIMARY KEY (id))"}},
 	{name: "truncate", statements: []string{"TRUNCATE TABLE T"}},
 	{name: "create with select", create: true, statements: []string{"DROP TABLE T", "CREATE TABLE T (" + itemColumns + ", PRIMARY KEY (id)) " +
 		strings.NewReplacer("INSERT INTO T (id, name, qty, price, kind, marks, happened, doc) VALUES (ID,", "SELECT 1 AS id,", "'Grüße', 5, 12.30, 'big', 'a,b', '2024-02-29 10:30:00.123', '{\"a\":1}')",
@@ -124,20 +126,21 @@ var changesOfTables = []ddl{
 // seen, and one for each that stops its own.
 type ddlRig struct {
 	*rig
+	rows     []ddl
 	siblings map[int]*rig
 	process  *process
 }
 
 func (d *ddlRig) table(i int) string { return fmt.Sprintf("%s.c%d", d.schema, i) }
 
-func newDDLRig(t *testing.T, db *services.Database) *ddlRig {
+func newDDLRig(t *testing.T, db *services.Database, rows []ddl) *ddlRig {
 	t.Helper()
-	d := &ddlRig{rig: newRig(t, db, 1), siblings: map[int]*rig{}}
+	d := &ddlRig{rig: newRig(t, db, 1), rows: rows, siblings: map[int]*rig{}}
 	folder := filepath.Join(d.dir, "schemas", "tables")
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	loose, strict := shapes()
+	loose, strict := shapes("ddl." + d.schema)
 	d.write(t, filepath.Join(folder, "Loose.avsc"), loose)
 	d.write(t, filepath.Join(folder, "Strict.avsc"), strict)
 	for key := range d.settings {
@@ -146,10 +149,12 @@ func newDDLRig(t *testing.T, db *services.Database) *ddlRig {
 		}
 	}
 	d.settings["transforms.outbox.type"] = "millrace.TableShape"
+	// All tables of a shape share its subject.
+	d.settings["value.converter.value.subject.name.strategy"] = "RecordNameStrategy"
 	d.settings["topic.creation.default.partitions"] = "1"
 	d.settings["topic.creation.default.replication.factor"] = "1"
 	var entries, names []string
-	for i, c := range changesOfTables {
+	for i, c := range rows {
 		d.exec(t, i, "CREATE TABLE T ("+itemColumns+", PRIMARY KEY (id))"+map[bool]string{true: " PARTITION BY RANGE (id) (PARTITION p0 VALUES LESS THAN (1000))"}[c.partitioned])
 		if len(c.refused) == 0 {
 			entries, names = append(entries, d.table(i)+":Loose"), append(names, fmt.Sprintf("%s\\.c%d", d.schema, i))
@@ -172,7 +177,7 @@ func (d *ddlRig) exec(t *testing.T, i int, statement string) {
 	statement = strings.NewReplacer("TABLE T", "TABLE "+d.table(i), "INTO T", "INTO "+d.table(i), "FROM T", "FROM "+d.table(i), "LIKE T", "LIKE "+d.table(i),
 		"TO T", "TO "+d.table(i), ", T_", ", "+d.table(i)+"_", "TO T_", "TO "+d.table(i)+"_").Replace(statement)
 	if err := d.db.Exec(t.Context(), statement); err != nil {
-		t.Fatalf("%s: %s: %v", changesOfTables[i].name, statement, err)
+		t.Fatalf("%s: %s: %v", d.rows[i].name, statement, err)
 	}
 }
 
@@ -181,7 +186,7 @@ func (d *ddlRig) insert(t *testing.T, i, id int, changed bool) {
 	t.Helper()
 	statement := itemInsert
 	if changed {
-		statement = strings.NewReplacer(changesOfTables[i].replace...).Replace(statement)
+		statement = strings.NewReplacer(d.rows[i].replace...).Replace(statement)
 	}
 	d.exec(t, i, strings.Replace(statement, "ID", itoa(id), 1))
 }
@@ -210,7 +215,7 @@ func mapped(m map[int]*rig) []*rig {
 // change applies a DDL and writes the row again, and a last one.
 func (d *ddlRig) change(t *testing.T, i int) {
 	t.Helper()
-	c := changesOfTables[i]
+	c := d.rows[i]
 	d.exec(t, i, "DELETE FROM T")
 	list := c.statements
 	if list == nil {
@@ -238,23 +243,23 @@ func (d *ddlRig) change(t *testing.T, i int) {
 func TestDDL(t *testing.T) {
 	servers(t, func(t *testing.T, db *services.Database) {
 		t.Run("live", func(t *testing.T) {
-			d := newDDLRig(t, db)
+			d := newDDLRig(t, db, changesOfTables)
 			d.run(t)
-			for i := range changesOfTables {
+			for i := range d.rows {
 				d.insert(t, i, 1, false)
 				d.change(t, i)
 			}
 			d.verify(t)
 		})
 		t.Run("stopped", func(t *testing.T) {
-			d := newDDLRig(t, db)
+			d := newDDLRig(t, db, changesOfTables)
 			d.run(t)
 			d.insert(t, 0, 1, false)
 			d.value(t, d.client(t, 0))
 			if code := d.process.stop(t); code != 0 {
 				t.Fatalf("exit code %d", code)
 			}
-			for i := range changesOfTables {
+			for i := range d.rows {
 				if i > 0 {
 					d.insert(t, i, 1, false)
 				}
@@ -292,7 +297,7 @@ func (d *ddlRig) value(t *testing.T, client *kgo.Client) *kgo.Record {
 
 // verify holds every table to its row.
 func (d *ddlRig) verify(t *testing.T) {
-	for i, c := range changesOfTables {
+	for i, c := range d.rows {
 		t.Run(c.name, func(t *testing.T) {
 			if len(c.refused) > 0 {
 				d.failed(t, d.siblings[i].name, c.refused)
@@ -337,4 +342,28 @@ func (d *ddlRig) failed(t *testing.T, name string, want []string) {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+}
+
+// TestAlarmBeforeTheFirstRow changes tables, writes no row, and wants to be told
+// what the next one would do; taken back in time, nothing happens.
+func TestAlarmBeforeTheFirstRow(t *testing.T) {
+	servers(t, func(t *testing.T, db *services.Database) {
+		d := newDDLRig(t, db, []ddl{{name: "changed and gone"}, {name: "broken", strict: true, refused: []string{"table-columns"}}})
+		d.run(t)
+		alarm := "msg=\"the next row of the changed table will stop the connector\" connector=" + d.siblings[1].name + " table=" + d.table(1) + " statement=ALTER"
+		d.exec(t, 0, "ALTER TABLE T ADD COLUMN z INT")
+		d.process.logged(t, "msg=\"the definition of a captured table has changed\" connector="+d.name+" table="+d.table(0)+" statement=ALTER")
+		d.exec(t, 1, "ALTER TABLE T RENAME COLUMN name TO title")
+		d.process.logged(t, alarm)
+		d.exec(t, 1, "ALTER TABLE T RENAME COLUMN title TO name")
+		d.insert(t, 1, 1, false)
+		if r := d.value(t, d.client(t, 1)); string(r.Key) != "1" {
+			t.Errorf("have %s", r.Key)
+		}
+		d.exec(t, 0, "RENAME TABLE T TO T_away")
+		d.process.logged(t, "msg=\"a captured table is gone: no rows will come\" connector="+d.name+" table="+d.table(0)+" statement=RENAME")
+		if code := d.process.stop(t); code != 0 {
+			t.Errorf("exit code %d", code)
+		}
+	})
 }

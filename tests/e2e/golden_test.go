@@ -109,7 +109,7 @@ var changing = []struct {
 	{regexp.MustCompile(`\b\d{1,2}-\d+-\d+(,\d+-\d+-\d+)*\b`), "GTID"},
 	{regexp.MustCompile(`\bhave \d+ is used by\b`), "have N is used by"},
 	{regexp.MustCompile(`\bhas \d+ bytes\b`), "has N bytes"},
-	{regexp.MustCompile(`\b(MySQL|MariaDB) \d+\.\d+\.\d+\S*`), "${1} VERSION"},
+	{regexp.MustCompile(`\b(MySQL|MariaDB) \d+\.\d+\.\d+[^\s,]*`), "${1} VERSION"},
 	// How a server's answer travels depends on what it remembers of the user.
 	{regexp.MustCompile(`\bhandleAuthResult: (readAuthResult: )?`), ""},
 	{regexp.MustCompile(`\blookup (\S+) on \S+:`), "lookup ${1}:"},
@@ -117,6 +117,7 @@ var changing = []struct {
 	{regexp.MustCompile(`\b127\.0\.0\.1:\d+->127\.0\.0\.1:\d+`), "HOST:PORT->HOST:PORT"},
 	{regexp.MustCompile(`\b(127\.0\.0\.1|0\.0\.0\.0):\d{4,5}\b`), "HOST:PORT"},
 	{regexp.MustCompile(`\b(after [^\n(]*?)[0-9.]+m?s\b`), "${1}TIME"},
+	{regexp.MustCompile(`/0@\d+\b`), "/0@N"},
 	{regexp.MustCompile(`\bhost \S+, process \d+`), "host HOST, process N"},
 	{regexp.MustCompile(`, \d+ identical error\(s\) suppressed`), ""},
 	{regexp.MustCompile(`\bits id is \S+, it was \S+;`), "its id is ID, it was ID;"},

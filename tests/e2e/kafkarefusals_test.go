@@ -178,6 +178,8 @@ func TestRefusalsOfBrokers(t *testing.T) {
 		{name: "a transaction that may last too long", worker: "millrace.transaction.timeout.ms=60000\n"},
 		{name: "a plain client of a TLS listener", worker: patience + "bootstrap.servers=" + cluster.BootstrapSSL + "\n"},
 		{name: "brokers of an unknown authority", worker: patience + "bootstrap.servers=" + cluster.BootstrapSSL + "\nsecurity.protocol=SSL\nssl.truststore.type=PEM\nssl.truststore.location=" + unknown.CAFile + "\n"},
+		// This machine too, under a name that the certificate does not have.
+		{name: "brokers of another name", worker: patience + "bootstrap.servers=" + strings.Replace(cluster.BootstrapSSL, "127.0.0.1", "0.0.0.0", 1) + "\nsecurity.protocol=SSL\nssl.truststore.type=PEM\nssl.truststore.location=" + id.CAFile + "\n"},
 		{name: "a client without a certificate", worker: patience + "bootstrap.servers=" + cluster.BootstrapSSL + "\nsecurity.protocol=SSL\nssl.truststore.type=PEM\nssl.truststore.location=" + id.CAFile + "\n"},
 		{name: "a wrong password for Kafka", worker: login("SASL_SSL", "SCRAM-SHA-256", "scram.ScramLoginModule", "wrong")},
 		{name: "a mechanism that is not offered", worker: login("SASL_SSL", "PLAIN", "plain.PlainLoginModule", "secret")},

@@ -191,7 +191,7 @@ func (r *rig) value(t *testing.T, column int, query string) string {
 	for i := range values {
 		values[i] = new([]byte)
 	}
-	if err := rows.Scan(values...); err != nil {
+	if err := errors.Join(rows.Scan(values...), rows.Err()); err != nil {
 		t.Fatal(err)
 	}
 	return string(*values[column].(*[]byte))

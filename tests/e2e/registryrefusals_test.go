@@ -192,8 +192,10 @@ func TestRefusalsOfRegistries(t *testing.T) {
 		}},
 		{name: "no schema folder", changes: map[string]string{"millrace.schemas.path": "/no/such/folder"}},
 		{name: "schema files of all kinds", before: files("Loose.avsc", orderPlaced, "order/Bad.avsc", "{", "order/Other.avsc", orderPlaced, "order/NoRecord.avsc", `{"type":"enum","name":"NoRecord","namespace":"e2e","symbols":["A"]}`,
-			"order/Unnamed.avsc", `{"type":"record","name":"Unnamed","fields":[]}`)},
-		{name: "two aggregates of one name", changes: map[string]string{"millrace.aggregates": "a-b,a_b"}},
+			"order/Unnamed.avsc", `{"type":"record","name":"Unnamed","fields":[]}`, "envelope.avsc", "{}")},
+		{name: "an event that has the envelope's name", before: files("order/OrderEnvelope.avsc", `{"type":"record","name":"OrderEnvelope","namespace":"millrace","fields":[]}`)},
+		{name: "a default that is none", before: files("order/Odd.avsc", `{"type":"record","name":"Odd","namespace":"e2e","fields":[{"name":"a","type":"int","default":"x"}]}`)},
+		{name: "two aggregates of one name", changes: map[string]string{"millrace.aggregates": "ab,Ab"}},
 		{name: "two aggregates of one subject", changes: map[string]string{"millrace.aggregates": "a,b", "transforms.outbox.route.topic.replacement": "all"}},
 		{name: "an aggregate that no topic can have", changes: map[string]string{"millrace.aggregates": "a b"}},
 	})

@@ -25,7 +25,7 @@ type refusal struct {
 
 // refusals are the ways in which each link can fail. Each is said by `run` and
 // by `validate`, with exit code 78.
-func (s *secured) refusals(t *testing.T, mysql, mariadb *rig) {
+func (s *guarded) refusals(t *testing.T, mysql, mariadb *rig) {
 	var all []refusal
 	all = append(all, s.kafkaRefusals(t, mysql)...)
 	all = append(all, s.registryRefusals(t, mysql)...)
@@ -82,7 +82,7 @@ const (
 	registry  = "value.converter.schema.registry."
 )
 
-func (s *secured) kafkaRefusals(t *testing.T, r *rig) []refusal {
+func (s *guarded) kafkaRefusals(t *testing.T, r *rig) []refusal {
 	t.Helper()
 	sasl := ofWorker(s.sasl())
 	change := func(pairs ...string) []map[string]string {
@@ -97,9 +97,12 @@ func (s *secured) kafkaRefusals(t *testing.T, r *rig) []refusal {
 			[3]string{"kafka-sasl-login", "Kafka refuses user shop (SCRAM-SHA-512)", "check username and password in sasl.jaas.config"}},
 		{"kafka unknown user", r, change("sasl.mechanism", "PLAIN", "sasl.jaas.config", `a.PlainLoginModule required username="nobody" password="x";`), "kafka",
 			[3]string{"kafka-sasl-login", "Kafka refuses user nobody (PLAIN)", "sasl.jaas.config"}},
+		{"kafka no token", r, change("sasl.mechanism", "OAUTHBEARER", "sasl.oauthbearer.token.endpoint.url", s.tokens(t),
+			"sasl.jaas.config", strings.Replace(s.tokenJAAS(), "${env:REGISTRY_TOKEN}", "wrong", 1)), "kafka",
+			[3]string{"kafka-sasl-token", "there is no token for Kafka to be had from https://127.0.0.1:", "check sasl.oauthbearer.token.endpoint.url, clientId and clientSecret"}},
 		{"kafka expired", r, change("bootstrap.servers", s.kafka.BootstrapMore["EXPIRED"]), "kafka",
 			[3]string{"kafka-tls-expired", "the broker's certificate is not valid now", "renew the broker's certificate"}},
-		{"kafka wrong host", r, change("bootstrap.servers", elsewhere(t, s.kafka.BootstrapSASL)), "kafka",
+		{"kafka wrong host", r, change("bootstrap.servers", otherName(t, s.kafka.BootstrapSASL)), "kafka",
 			[3]string{"kafka-tls-hostname", "the broker's certificate is for another host", "bootstrap.servers and advertised.listeners"}},
 		{"kafka untrusted", r, change("ssl.truststore.location", s.at("stranger.jks")), "kafka",
 			[3]string{"kafka-tls-authority", "the broker's certificate is not signed by a trusted authority", "ssl.truststore.location"}},
@@ -112,7 +115,7 @@ func (s *secured) kafkaRefusals(t *testing.T, r *rig) []refusal {
 	}
 }
 
-func (s *secured) registryRefusals(t *testing.T, r *rig) []refusal {
+func (s *guarded) registryRefusals(t *testing.T, r *rig) []refusal {
 	t.Helper()
 	everyone := func(*http.Request) bool { return true }
 	pair, err := tls.LoadX509KeyPair(s.expired.CertFile, s.expired.KeyFile)
@@ -150,7 +153,7 @@ func (s *secured) registryRefusals(t *testing.T, r *rig) []refusal {
 			[3]string{"registry-login", "the bearer token is refused", "correct value.converter.bearer.auth.token"}},
 		{"registry expired", r, change(registry+"url", expired), "registry",
 			[3]string{"registry-tls", "the schema registry's certificate is not valid now", "renew the registry's certificate"}},
-		{"registry wrong host", r, change(registry+"url", "https://"+elsewhere(t, address)+"/"+path), "registry",
+		{"registry wrong host", r, change(registry+"url", "https://"+otherName(t, address)+"/"+path), "registry",
 			[3]string{"registry-tls", "the schema registry's certificate is for another host", registry + "url"}},
 		{"registry untrusted", r, change(registry+"ssl.truststore.location", s.at("stranger.jks")), "registry",
 			[3]string{"registry-tls", "from an authority that is not trusted", registry + "ssl.truststore.location"}},
@@ -161,7 +164,7 @@ func (s *secured) registryRefusals(t *testing.T, r *rig) []refusal {
 	}
 }
 
-func (s *secured) databaseRefusals(t *testing.T, r *rig) []refusal {
+func (s *guarded) databaseRefusals(t *testing.T, r *rig) []refusal {
 	t.Helper()
 	flavor := string(r.db.Flavor) + " "
 	plain := [3]string{"tls-required", "the server accepts encrypted connections only", "database.ssl.mode=required"}
@@ -191,7 +194,7 @@ func (s *secured) databaseRefusals(t *testing.T, r *rig) []refusal {
 
 // expire lets the databases' certificate end. MySQL takes none that has ended
 // already.
-func (s *secured) expire(t *testing.T, all ...*services.Database) {
+func (s *guarded) expire(t *testing.T, all ...*services.Database) {
 	t.Helper()
 	for life := 3 * time.Second; ; life *= 2 {
 		end := time.Now().Add(life).Truncate(time.Second)

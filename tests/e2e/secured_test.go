@@ -41,8 +41,8 @@ func noSecrets(t *testing.T, where, text string) {
 	}
 }
 
-// secured is one server of each kind, all of which want TLS and a login.
-type secured struct {
+// guarded is one server of each kind, all of which want TLS and a login.
+type guarded struct {
 	// dir holds, all with the password storeSecret: trust.jks and trust.p12
 	// with the authority, client.jks and client.p12 with the connector's
 	// certificate. ca.pem, client.pem and client-key.pem are the same in PEM,
@@ -65,9 +65,9 @@ const (
 )
 
 // startSecured starts the servers, all at once.
-func startSecured(t *testing.T) *secured {
+func startSecured(t *testing.T) *guarded {
 	t.Helper()
-	s := &secured{dir: t.TempDir()}
+	s := &guarded{dir: t.TempDir()}
 	s.stores(t)
 	server, err := s.authority.Issue("server")
 	if err != nil {
@@ -119,7 +119,7 @@ func startSecured(t *testing.T) *secured {
 }
 
 // stores writes the files of dir.
-func (s *secured) stores(t *testing.T) {
+func (s *guarded) stores(t *testing.T) {
 	t.Helper()
 	var err error
 	if s.authority, err = services.NewAuthority(s.dir); err != nil {
@@ -139,10 +139,10 @@ func (s *secured) stores(t *testing.T) {
 	}
 }
 
-func (s *secured) at(name string) string { return filepath.Join(s.dir, name) }
+func (s *guarded) at(name string) string { return filepath.Join(s.dir, name) }
 
 // accounts makes the connector's accounts.
-func (s *secured) accounts(ctx context.Context, d *services.Database) error {
+func (s *guarded) accounts(ctx context.Context, d *services.Database) error {
 	if d == nil {
 		return nil
 	}
@@ -157,7 +157,7 @@ func (s *secured) accounts(ctx context.Context, d *services.Database) error {
 
 // rig makes a connector of the secured database in the form of events that
 // needs no registry, on the cluster's plain listener.
-func (s *secured) rig(t *testing.T, db *services.Database) *rig {
+func (s *guarded) rig(t *testing.T, db *services.Database) *rig {
 	t.Helper()
 	r := newRigOn(t, db, s.kafka, 1)
 	r.settings["database.user"], r.settings["database.password"] = overTLS, "${env:DATABASE_PASSWORD}"
@@ -176,7 +176,7 @@ func (s *secured) rig(t *testing.T, db *services.Database) *rig {
 
 // sasl are a worker's settings for the secured Kafka, as a Kafka Connect user
 // writes them.
-func (s *secured) sasl() map[string]string {
+func (s *guarded) sasl() map[string]string {
 	return map[string]string{
 		"bootstrap.servers": s.kafka.BootstrapSASL, "security.protocol": "SASL_SSL", "sasl.mechanism": "SCRAM-SHA-512",
 		"sasl.jaas.config":        `org.apache.kafka.common.security.scram.ScramLoginModule required username="shop" password="${env:KAFKA_PASSWORD}";`,
@@ -186,7 +186,7 @@ func (s *secured) sasl() map[string]string {
 }
 
 // avro are a connector's settings for envelopes and the secured registry.
-func (s *secured) avro(r *rig) map[string]string {
+func (s *guarded) avro(r *rig) map[string]string {
 	const ssl = "value.converter.schema.registry.ssl."
 	return map[string]string{
 		"transforms.outbox.type": "millrace.OutboxEnvelope", "millrace.aggregates": "",
@@ -261,9 +261,9 @@ func failed(found []finding, check string) (out []finding) {
 	return out
 }
 
-// elsewhere forwards an address of 127.0.0.2, for which no certificate is, to
+// otherName forwards an address of 127.0.0.2, for which no certificate is, to
 // the first of a list of addresses.
-func elsewhere(t *testing.T, addresses string) string {
+func otherName(t *testing.T, addresses string) string {
 	t.Helper()
 	to, _, _ := strings.Cut(addresses, ",")
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.2:0")
@@ -319,7 +319,7 @@ func proxy(t *testing.T, change func(*httptest.Server), allowed func(*http.Reque
 }
 
 // signedIn are the options of a client of the secured registry.
-func (s *secured) signedIn(t *testing.T) []sr.ClientOpt {
+func (s *guarded) signedIn(t *testing.T) []sr.ClientOpt {
 	t.Helper()
 	return []sr.ClientOpt{sr.URLs(s.registry.URL), sr.BasicAuth("shop", registrySecret), sr.DialTLSConfig(s.trust(t))}
 }

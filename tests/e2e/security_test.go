@@ -23,12 +23,12 @@ import (
 func discard() *log.Logger { return log.New(io.Discard, "", 0) }
 
 // trust is a client's configuration that trusts the authority alone.
-func (s *secured) trust(t *testing.T) *tls.Config {
+func (s *guarded) trust(t *testing.T) *tls.Config {
 	t.Helper()
 	return &tls.Config{RootCAs: s.pool(t)}
 }
 
-func (s *secured) pool(t *testing.T) *x509.CertPool {
+func (s *guarded) pool(t *testing.T) *x509.CertPool {
 	t.Helper()
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM([]byte(s.text(t, "ca.pem")))
@@ -36,7 +36,7 @@ func (s *secured) pool(t *testing.T) *x509.CertPool {
 }
 
 // text returns a file of the folder.
-func (s *secured) text(t *testing.T, name string) string {
+func (s *guarded) text(t *testing.T, name string) string {
 	t.Helper()
 	text, err := os.ReadFile(s.at(name))
 	if err != nil {
@@ -59,7 +59,7 @@ func TestSecurity(t *testing.T) {
 
 // everyLink runs a connector whose links all have TLS and a login, with log
 // level debug, and expects its events, and no secret anywhere.
-func (s *secured) everyLink(t *testing.T, db *services.Database, links func(*testing.T, *rig) map[string]string) {
+func (s *guarded) everyLink(t *testing.T, db *services.Database, links func(*testing.T, *rig) map[string]string) {
 	base := s.rig(t, db)
 	base.schemas(t)
 	r := base.variant(t, s.avro(base), links(t, base))
@@ -86,7 +86,7 @@ func (s *secured) everyLink(t *testing.T, db *services.Database, links func(*tes
 
 // mysqlLinks are settings as a Kafka Connect user writes them: the worker's
 // and once more for its producer, with secrets in a file and in a folder.
-func (s *secured) mysqlLinks(t *testing.T, r *rig) map[string]string {
+func (s *guarded) mysqlLinks(t *testing.T, r *rig) map[string]string {
 	t.Helper()
 	r.write(t, filepath.Join(r.dir, "secrets.properties"), "kafka.password = "+kafkaSecret+"\nstore\\:password="+storeSecret+"\n")
 	r.write(t, filepath.Join(r.dir, "database-password"), databaseSecret+"\n")
@@ -111,7 +111,7 @@ func (s *secured) mysqlLinks(t *testing.T, r *rig) map[string]string {
 
 // mariadbLinks: certificates in place of passwords where that is possible, and
 // the names of the JDBC driver.
-func (s *secured) mariadbLinks(_ *testing.T, _ *rig) map[string]string {
+func (s *guarded) mariadbLinks(_ *testing.T, _ *rig) map[string]string {
 	return map[string]string{
 		"database.user": withCert, "database.ssl.mode": "verify-full",
 		"database.ssl.truststore": "", "database.ssl.truststore.password": "",
@@ -141,7 +141,7 @@ func (r *rig) dump(t *testing.T, topic string) string {
 }
 
 // logins are the other ways to prove who one is. validate logs in everywhere.
-func (s *secured) logins(t *testing.T, mysql, mariadb *rig) {
+func (s *guarded) logins(t *testing.T, mysql, mariadb *rig) {
 	scram, plain := s.sasl(), s.sasl()
 	scram["sasl.mechanism"] = "SCRAM-SHA-256"
 	scram["ssl.truststore.type"], scram["ssl.truststore.location"], scram["ssl.truststore.password"] = "PEM", "", ""
@@ -173,10 +173,9 @@ func (s *secured) logins(t *testing.T, mysql, mariadb *rig) {
 		{"kafka certificate, PEM text", mysql, []map[string]string{mutual(map[string]string{"ssl.keystore.type": "PEM",
 			"ssl.keystore.certificate.chain": strings.TrimSpace(s.text(t, "client.pem")), "ssl.keystore.key": strings.TrimSpace(s.text(t, "client-key.pem"))})}},
 		{"kafka token", mysql, []map[string]string{ofWorker(s.sasl()), {"worker:sasl.mechanism": "OAUTHBEARER", "worker:sasl.oauthbearer.token.endpoint.url": s.tokens(t),
-			"worker:sasl.jaas.config": `org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required clientId="shop" clientSecret="${env:REGISTRY_TOKEN}" ` +
-				`ssl.truststore.location="` + s.at("trust.jks") + `" ssl.truststore.password="${env:STORE_PASSWORD}";`}}},
+			"worker:sasl.jaas.config": s.tokenJAAS()}}},
 		{"kafka over another name, unchecked", mysql, []map[string]string{ofWorker(s.sasl()), {"worker:ssl.endpoint.identification.algorithm": " ",
-			"worker:bootstrap.servers": elsewhere(t, s.kafka.BootstrapSASL)}}},
+			"worker:bootstrap.servers": otherName(t, s.kafka.BootstrapSASL)}}},
 		{"mysql required", mysql, []map[string]string{{"database.ssl.mode": "required", "database.ssl.truststore": "", "database.ssl.truststore.password": ""}}},
 		{"mysql preferred", mysql, []map[string]string{{"database.ssl.mode": "", "database.ssl.truststore": "", "database.ssl.truststore.password": ""}}},
 		{"mysql verify_ca over another name", mysql, []map[string]string{s.viaDatabase(t, s.mysql), {"database.ssl.mode": "verify_ca"}}},
@@ -197,15 +196,21 @@ func (s *secured) logins(t *testing.T, mysql, mariadb *rig) {
 }
 
 // viaDatabase are settings that reach a database under another name.
-func (s *secured) viaDatabase(t *testing.T, d *services.Database) map[string]string {
+func (s *guarded) viaDatabase(t *testing.T, d *services.Database) map[string]string {
 	t.Helper()
-	host, port, _ := strings.Cut(elsewhere(t, d.Addr()), ":")
+	host, port, _ := strings.Cut(otherName(t, d.Addr()), ":")
 	return map[string]string{"database.hostname": host, "database.port": port}
+}
+
+// tokenJAAS is the login module for tokens of the endpoint.
+func (s *guarded) tokenJAAS() string {
+	return `org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required clientId="shop" clientSecret="${env:REGISTRY_TOKEN}" ` +
+		`ssl.truststore.location="` + s.at("trust.jks") + `" ssl.truststore.password="${env:STORE_PASSWORD}";`
 }
 
 // tokens is an endpoint over TLS that gives unsigned tokens to who knows
 // tokenSecret.
-func (s *secured) tokens(t *testing.T) string {
+func (s *guarded) tokens(t *testing.T) string {
 	t.Helper()
 	pair, err := tls.LoadX509KeyPair(s.client.CertFile, s.client.KeyFile)
 	if err != nil {

@@ -9,8 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
-	"strconv"
 	"strings"
 	"testing"
 )
@@ -178,133 +176,6 @@ func paramsOf(fn *ast.FuncDecl) []string {
 	return names
 }
 
-// scopeOf knows a function's parameters, constants, and variables that are
-// defined once.
-func (w *walker) scopeOf(fn *ast.FuncDecl) *scope {
-	s := &scope{params: paramsOf(fn), defined: map[string]ast.Expr{}, grown: map[string]bool{}, consts: map[string]string{}}
-	ast.Inspect(fn.Body, func(n ast.Node) bool {
-		switch n := n.(type) {
-		case *ast.GenDecl:
-			w.values(n, s.consts)
-		case *ast.AssignStmt:
-			for i, l := range n.Lhs {
-				name, ok := l.(*ast.Ident)
-				if !ok || len(n.Lhs) != len(n.Rhs) {
-					continue
-				}
-				if _, twice := s.defined[name.Name]; twice || n.Tok != token.DEFINE {
-					s.grown[name.Name] = true
-					continue
-				}
-				s.defined[name.Name] = n.Rhs[i]
-			}
-		}
-		return true
-	})
-	return s
-}
-
-// pattern renders a text expression. values holds the patterns of parameters.
-func (w *walker) pattern(e ast.Expr, s *scope, values map[string]string) string {
-	switch e := e.(type) {
-	case *ast.BasicLit:
-		if text, err := strconv.Unquote(e.Value); err == nil {
-			return regexp.QuoteMeta(text)
-		}
-	case *ast.ParenExpr:
-		return w.pattern(e.X, s, values)
-	case *ast.BinaryExpr:
-		return w.pattern(e.X, s, values) + w.pattern(e.Y, s, values)
-	case *ast.Ident:
-		return w.named(e.Name, s, values)
-	case *ast.CallExpr:
-		if calls(e, "fmt", "Sprintf") || calls(e, "fmt", "Errorf") {
-			if format, ok := e.Args[0].(*ast.BasicLit); ok {
-				return formatted(format)
-			}
-		}
-		if calls(e, "errors", "New") {
-			return w.pattern(e.Args[0], s, values)
-		}
-		if sel, ok := e.Fun.(*ast.SelectorExpr); ok && sel.Sel.Name == "Error" {
-			if x, ok := sel.X.(*ast.Ident); ok && w.consts[x.Name] != "" {
-				return w.consts[x.Name]
-			}
-		}
-	}
-	return anything
-}
-
-func (w *walker) named(name string, s *scope, values map[string]string) string {
-	if v, ok := values[name]; ok {
-		return v
-	}
-	if v, ok := s.consts[name]; ok {
-		return v
-	}
-	if d, ok := s.defined[name]; ok && !slices.Contains(s.params, name) {
-		delete(s.defined, name) // a definition by itself ends here
-		p := w.pattern(d, s, values)
-		s.defined[name] = d
-		if s.grown[name] {
-			p += anything
-		}
-		return p
-	}
-	if v, ok := w.consts[name]; ok && !slices.Contains(s.params, name) {
-		return v
-	}
-	return anything
-}
-
-var verb = regexp.MustCompile(`%[-+# 0]*[0-9]*(\.[0-9]+)?[a-zA-Z%]`)
-
-func formatted(format *ast.BasicLit) string {
-	text, err := strconv.Unquote(format.Value)
-	if err != nil {
-		return anything
-	}
-	var b strings.Builder
-	for at := 0; ; {
-		next := verb.FindStringIndex(text[at:])
-		if next == nil {
-			b.WriteString(regexp.QuoteMeta(text[at:]))
-			return b.String()
-		}
-		b.WriteString(regexp.QuoteMeta(text[at : at+next[0]]))
-		if text[at+next[1]-1] == '%' {
-			b.WriteString("%")
-		} else {
-			b.WriteString(anything)
-		}
-		at += next[1]
-	}
-}
-
-// open reports whether what is said depends on a parameter that is a text.
-func (w *walker) open(m template) bool {
-	for _, e := range []ast.Expr{m.rule, m.text} {
-		if e == nil {
-			continue
-		}
-		found := false
-		ast.Inspect(e, func(n ast.Node) bool {
-			switch n := n.(type) {
-			case *ast.SelectorExpr, *ast.CallExpr:
-				return false // of a value, not a text by itself
-			case *ast.Ident:
-				found = found || slices.Contains(m.scope.params, n.Name) && saying[n.Name]
-			}
-			return true
-		})
-		if found {
-			return true
-		}
-	}
-	return false
-}
-
-// saying are the names under which functions take words for people.
 var saying = map[string]bool{"what": true, "why": true, "how": true, "reason": true, "rule": true, "text": true, "problem": true}
 
 // templates are what a function says, in the order of its source.
@@ -315,6 +186,9 @@ func (w *walker) templates(fn *ast.FuncDecl) []template {
 	ast.Inspect(fn.Body, func(n ast.Node) bool {
 		switch n := n.(type) {
 		case *ast.CompositeLit:
+			if typeName(n.Type) == "toldError" {
+				return false // what was told already is not said again
+			}
 			m := w.composite(n, s)
 			if m.rule != nil {
 				literal = m
@@ -493,8 +367,8 @@ func (w *walker) at(pos token.Pos, m template, values map[string]string) {
 	switch {
 	case m.rule != nil:
 		found.rule = strings.ReplaceAll(w.pattern(m.rule, m.scope, values), "_", "-")
-		if found.rule == anything && text == anything {
-			return // hands on what stands in a table
+		if found.rule == "" || found.rule == anything && strings.Trim(text, ".*?, want:") == "" {
+			return // hands on what stands in a table or a check, or is filled in later
 		}
 		if strings.Contains(p.Filename, "preflight") { // said as "name is x, want y: why"
 			text = anything + ", want " + anything + ": " + text
@@ -503,7 +377,10 @@ func (w *walker) at(pos token.Pos, m template, values map[string]string) {
 	default:
 		key := ""
 		if m.key != nil {
-			key = w.pattern(m.key, m.scope, values) + `( \(now \S+\))?: `
+			key = w.pattern(m.key, m.scope, values)
+		}
+		if key != "" {
+			key += `(:\d+)?( \(now \S+\))?: ` // a line, or a new name
 		}
 		found.says = `^  (\S+: )?` + key + text + `$`
 	}

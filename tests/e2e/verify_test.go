@@ -175,35 +175,40 @@ func TestVerifyFindsWhatIsWrong(t *testing.T) {
 		r.says(t, 65, []string{"verify"}, "first difference: "+r.topic()+"/1 at offset "+strconv.FormatInt(written.Offset, 10),
 			"the event stands already at offset "+strconv.FormatInt(original.Offset, 10))
 	})
-	t.Run("missing record", func(t *testing.T) {
-		records := r.records(t, len(w.rows)-200)
-		if _, err := admin.DeleteTopic(t.Context(), r.topic()); err != nil {
-			t.Fatal(err)
+	t.Run("missing record", func(t *testing.T) { r.loseOne(t, w, client) })
+}
+
+// loseOne makes the topic anew without one of its records. verify and the
+// connector see it, and go on when told to count anew.
+func (r *rig) loseOne(t *testing.T, w *workload, client *kgo.Client) {
+	t.Helper()
+	records := r.records(t, len(w.rows)-200)
+	if _, err := kadm.NewClient(client).DeleteTopic(t.Context(), r.topic()); err != nil {
+		t.Fatal(err)
+	}
+	r.cluster.CreateTopic(t, r.topic(), 2, nil)
+	for i, c := range records {
+		if i != len(records)/2 {
+			client.Produce(t.Context(), &kgo.Record{Topic: r.topic(), Partition: c.Partition, Key: c.Key, Value: c.Value, Headers: c.Headers}, nil)
 		}
-		r.cluster.CreateTopic(t, r.topic(), 2, nil)
-		for i, c := range records {
-			if i != len(records)/2 {
-				client.Produce(t.Context(), &kgo.Record{Topic: r.topic(), Partition: c.Partition, Key: c.Key, Value: c.Value, Headers: c.Headers}, nil)
-			}
-		}
-		if err := client.Flush(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		r.says(t, 65, []string{"verify"}, "was deleted and made again")
-		// The connector sees it too, and goes on when told to count anew.
-		p := r.start(t)
-		if code := p.wait(t); code != 69 || !strings.Contains(p.log.String(), "topic-recreated") {
-			t.Fatalf("exit code %d:\n%s", code, last(p.log.String(), 3000))
-		}
-		r.says(t, 0, []string{"checkpoint", "set", "--rebase", "--reason", "the topic was lost"}, "counted anew")
-		p = r.start(t)
-		p.streaming(t)
-		before := r.checkpoint(t).Checkpoint.Count
-		w.add(t, 20)
-		r.counted(t, before+20)
-		p.stop(t)
-		if x := r.proof(t, 0); x.Read != 20 {
-			t.Errorf("%+v", x)
-		}
-	})
+	}
+	if err := client.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.says(t, 65, []string{"verify"}, "was deleted and made again")
+	// The connector sees it too, and goes on when told to count anew.
+	p := r.start(t)
+	if code := p.wait(t); code != 69 || !strings.Contains(p.log.String(), "topic-recreated") {
+		t.Fatalf("exit code %d:\n%s", code, last(p.log.String(), 3000))
+	}
+	r.says(t, 0, []string{"checkpoint", "set", "--rebase", "--reason", "the topic was lost"}, "counted anew")
+	p = r.start(t)
+	p.streaming(t)
+	before := r.checkpoint(t).Checkpoint.Count
+	w.add(t, 20)
+	r.counted(t, before+20)
+	p.stop(t)
+	if x := r.proof(t, 0); x.Read != 20 {
+		t.Errorf("%+v", x)
+	}
 }

@@ -1,13 +1,13 @@
 package faults
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/linkedin/goavro/v2"
@@ -173,7 +173,7 @@ func sortedPlaces(m map[place][]seen) []place {
 	for at := range m {
 		out = append(out, at)
 	}
-	slices.SortFunc(out, func(a, b place) int { return bytes.Compare([]byte(a.String()), []byte(b.String())) })
+	slices.SortFunc(out, func(a, b place) int { return strings.Compare(a.String(), b.String()) })
 	return out
 }
 
@@ -267,6 +267,9 @@ func (c *checker) event(envelope map[string]any, s seen) (e event, gtid string, 
 
 // liveIsFinal: nothing appeared, vanished or moved later.
 func (c *checker) liveIsFinal() {
+	for _, change := range slices.Concat(c.live.changes, c.raw.changes, c.final.changes) {
+		c.violations.add("I6", "%s", change)
+	}
 	for _, at := range sortedPlaces(c.live.records) {
 		if at.topic == c.checkpointTopic() {
 			continue

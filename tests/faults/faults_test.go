@@ -20,6 +20,7 @@ type settings struct {
 	length    time.Duration
 	perSecond int
 	xa        bool
+	kinds     []string
 }
 
 // The variables, and what they are without being set.
@@ -28,9 +29,13 @@ type settings struct {
 //	FAULT_SECONDS  length of each
 //	FAULT_RATE     transactions a second
 //	FAULT_XA       1: some transactions are XA
+//	FAULT_KINDS    only these kinds of faults, to find the one that matters
 func readSettings(t *testing.T) settings {
 	t.Helper()
 	s := settings{length: time.Duration(number(t, "FAULT_SECONDS", 60)) * time.Second, perSecond: number(t, "FAULT_RATE", 60), xa: os.Getenv("FAULT_XA") == "1"}
+	if only := os.Getenv("FAULT_KINDS"); only != "" {
+		s.kinds = strings.Split(only, ",")
+	}
 	list := os.Getenv("FAULT_SEEDS")
 	if list == "" {
 		list = "1,2,3"
@@ -71,6 +76,9 @@ func (s settings) replay(seed uint64) string {
 	xa := ""
 	if s.xa {
 		xa = " FAULT_XA=1"
+	}
+	if s.kinds != nil {
+		xa += " FAULT_KINDS=" + strings.Join(s.kinds, ",")
 	}
 	return fmt.Sprintf("FAULT_SEEDS=%d FAULT_SECONDS=%d FAULT_RATE=%d%s make test-faults-short", seed, int(s.length.Seconds()), s.perSecond, xa)
 }

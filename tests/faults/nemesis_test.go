@@ -36,6 +36,9 @@ func (n *nemesis) run(ctx context.Context, faults []fault) {
 		wg.Go(func() {
 			n.note("begin  %s", f)
 			err := n.do(ctx, f)
+			if kindOf(f.Kind).class == "connector" && n.running() == 0 && ctx.Err() == nil {
+				_, err = n.start() // the one that was left ended by itself
+			}
 			n.note("end    %s %v", f.Kind, errText(err))
 			n.mu.Lock()
 			n.done[f.Kind]++
@@ -87,6 +90,8 @@ func (n *nemesis) do(ctx context.Context, f fault) error {
 		return nil
 	case "freeze-zombie":
 		return n.zombie(ctx, end)
+	case "late-heartbeat":
+		return n.believer(ctx, end)
 	case "broker-kill":
 		return n.crash(ctx, end, n.servers.cluster.Brokers[0].Kill, n.servers.cluster.Brokers[0].Start)
 	case "broker-pause", "broker-pause-long":
@@ -191,6 +196,31 @@ func (n *nemesis) zombie(ctx context.Context, end time.Time) error {
 	return nil
 }
 
+// believer lets the answers to the owner's heartbeats come late: the group
+// expels it and gives the task to a successor, and for some seconds both work.
+func (n *nemesis) believer(ctx context.Context, end time.Time) error {
+	old := n.active()
+	next, err := n.start()
+	if err != nil || old == nil {
+		return err
+	}
+	wait, cancel := context.WithDeadline(ctx, end.Add(10*time.Second))
+	defer cancel()
+	if err := next.await(wait, "STANDBY", "STREAMING"); err != nil {
+		n.note("late heartbeat: %v", err)
+		return nil
+	}
+	n.servers.wire.slow(sessionTimeout - 500*time.Millisecond)
+	defer n.servers.wire.slow(0)
+	if err := next.await(wait, "STREAMING"); err != nil {
+		n.note("late heartbeat: %v", err)
+	}
+	n.note("late heartbeat: %d works, %d believed to", next.n, old.n)
+	until(ctx, end)
+	n.kill(old)
+	return nil
+}
+
 // crash ends or pauses a server and brings it back.
 func (n *nemesis) crash(ctx context.Context, end time.Time, down func() error, up func(context.Context) error) error {
 	if err := down(); err != nil {
@@ -216,6 +246,9 @@ func (n *nemesis) killDump(ctx context.Context) error {
 			return err
 		}
 		ids = append(ids, id)
+	}
+	if err := rows.Err(); err != nil {
+		return err
 	}
 	for _, id := range slices.Sorted(slices.Values(ids)) {
 		_, _ = n.pool.ExecContext(ctx, fmt.Sprintf("KILL %d", id)) // it may be gone

@@ -28,8 +28,10 @@ var plantedBugs = []plantedBug{
 	{name: "gtid-at-begin", expect: []string{"I8", "I1"}},
 	{name: "checkpoint-before-flush", expect: []string{"I8"}},
 	{name: "checkpoint-outside", expect: []string{"I7"}},
-	{name: "read-before-fencing", expect: []string{"I2"}},
-	{name: "read-to-stable", expect: []string{"I2"}},
+	// The connector itself may find that its checkpoint is not the last one, and
+	// end for no cause that a person could see.
+	{name: "read-before-fencing", expect: []string{"I2", "I7", "I12"}},
+	{name: "read-to-stable", expect: []string{"I2", "I7", "I12"}},
 	{name: "reuse-producer", expect: []string{"I9"}},
 	{name: "ignore-endtxn", expect: []string{"I7"}},
 	{name: "auto-reconnect", expect: []string{"I2"}},
@@ -39,7 +41,7 @@ var plantedBugs = []plantedBug{
 	{name: "partitioner-flip", expect: []string{"I4"}},
 	{name: "ordinal-binding", expect: []string{"I3"}},
 	{name: "local-time", expect: []string{"I3"}},
-	{name: "drop-on-stop", expect: []string{"I1"}},
+	{name: "drop-on-stop", expect: []string{"I4", "I1"}},
 }
 
 // TestPlantedBugs runs the seeds against each planted bug: the checker must be
@@ -88,6 +90,9 @@ func tryBug(t *testing.T, s *servers, set settings, bug plantedBug, binary strin
 	var results []string
 	caught := 0
 	for _, seed := range set.seeds {
+		if 3*caught >= 2*len(set.seeds) {
+			break // it is decided
+		}
 		set.xa = set.xa || bug.xa
 		r := newRun(t, s, set, seed, binary)
 		r.expect = bug.expect

@@ -1,9 +1,11 @@
 package faults
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -50,6 +52,8 @@ type history struct {
 	records map[place][]seen
 	ids     map[string]int
 	changed chan struct{}
+	// changes are places that were read twice with different records.
+	changes []string
 }
 
 func newHistory() *history {
@@ -77,7 +81,17 @@ func (h *history) add(r *kgo.Record, keep bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	at := place{r.Topic, r.Partition}
-	h.records[at] = append(h.records[at], s)
+	list := h.records[at]
+	if n := len(list); n > 0 && list[n-1].offset >= s.offset {
+		// The client went back, as it does when a leader has moved. What it
+		// reads again must be the same.
+		i, found := slices.BinarySearchFunc(list, s.offset, func(old seen, offset int64) int { return cmp.Compare(old.offset, offset) })
+		if !found || list[i].id != s.id {
+			h.changes = append(h.changes, fmt.Sprintf("%s@%d was read as %q and then as %q", at, s.offset, list[min(i, n-1)].id, s.id))
+		}
+		return
+	}
+	h.records[at] = append(list, s)
 	if s.id != "" {
 		h.ids[s.id]++
 	}

@@ -31,7 +31,7 @@ type run struct {
 
 func newRun(t *testing.T, s *servers, set settings, seed uint64, binary string) *run {
 	t.Helper()
-	r := &run{rig: newRig(t, s, s.of(flavorOf(seed)), seed, binary), set: set, faults: schedule(seed, set.length)}
+	r := &run{rig: newRig(t, s, s.of(flavorOf(seed)), seed, binary), set: set, faults: schedule(seed, set.length, set.kinds...)}
 	r.fleet = &fleet{rig: r.rig}
 	r.nemesis = &nemesis{fleet: r.fleet, done: map[string]int{}}
 	var err error

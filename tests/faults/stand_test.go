@@ -106,6 +106,7 @@ func (s *servers) heal(t *testing.T, db *database) {
 		}
 	}
 	s.wire.disarm()
+	s.wire.slow(0)
 	if !db.Running() {
 		if err := db.Start(t.Context()); err != nil {
 			t.Fatal(err)
@@ -200,7 +201,7 @@ func newRig(t *testing.T, s *servers, db *database, seed uint64, binary string) 
 // has passed.
 func historyDir(t *testing.T, seed uint64) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", fmt.Sprintf("millrace-faults-%d-", seed))
+	dir, err := os.MkdirTemp("", fmt.Sprintf("millrace-faults-%d-", seed)) //nolint:usetesting // it must outlive a test that fails
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 
 // Kafka's request types that matter here (protocol guide, "Api Keys").
 const (
+	apiHeartbeat          = 12
 	apiAddPartitionsToTxn = 24
 	apiEndTxn             = 26
 )
@@ -34,6 +36,10 @@ type wire struct {
 	held  *heldEnd
 	// said is what the broker answered to late ones.
 	said []string
+	// conns are the open connections, slowed how late answers are on those
+	// that carry heartbeats.
+	conns  map[*wireConn]bool
+	slowed time.Duration
 }
 
 // heldEnd is an EndTxn on its way.
@@ -48,7 +54,7 @@ func newWire(t testing.TB, upstream string) (*wire, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &wire{upstream: upstream, listener: l}
+	w := &wire{upstream: upstream, listener: l, conns: map[*wireConn]bool{}}
 	go w.serve()
 	t.Cleanup(func() { _ = l.Close() })
 	return w, nil
@@ -88,11 +94,19 @@ func (w *wire) disarm() []string {
 
 func (w *wire) connection(client *net.TCPConn) {
 	defer client.Close()
-	conn, err := net.Dial("tcp", w.upstream)
+	conn, err := new(net.Dialer).DialContext(context.Background(), "tcp", w.upstream)
 	if err != nil {
 		return
 	}
 	c := &wireConn{wire: w, client: client, broker: conn}
+	w.mu.Lock()
+	w.conns[c] = true
+	w.mu.Unlock()
+	defer func() {
+		w.mu.Lock()
+		delete(w.conns, c)
+		w.mu.Unlock()
+	}()
 	done := make(chan struct{})
 	go func() { defer close(done); c.down() }()
 	c.up()
@@ -112,6 +126,40 @@ type wireConn struct {
 
 	mu     sync.Mutex
 	orphan *heldEnd
+	// beat is when the last heartbeat was sent; late says that its answer is
+	// to be late.
+	beat time.Time
+	late bool
+}
+
+// slow makes the answers to heartbeats late on the connections that there are
+// now: their clients believe for that much longer that they are members of
+// their group. 0 ends it.
+func (w *wire) slow(by time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.slowed = by
+	for c := range w.conns {
+		c.mu.Lock()
+		c.late = by > 0 && !c.beat.IsZero()
+		c.mu.Unlock()
+	}
+}
+
+// tarry waits until an answer on this connection is due.
+func (c *wireConn) tarry() {
+	for {
+		c.mu.Lock()
+		late, beat := c.late, c.beat
+		c.mu.Unlock()
+		c.wire.mu.Lock()
+		left := time.Until(beat.Add(c.wire.slowed))
+		c.wire.mu.Unlock()
+		if !late || left <= 0 {
+			return
+		}
+		<-time.After(min(left, 50*time.Millisecond))
+	}
 }
 
 // up forwards frames to the broker.
@@ -136,6 +184,10 @@ func (c *wireConn) up() {
 			if c.hold(frame) {
 				return
 			}
+		case apiHeartbeat:
+			c.mu.Lock()
+			c.beat = time.Now()
+			c.mu.Unlock()
 		case apiAddPartitionsToTxn:
 			c.wire.passed()
 		}
@@ -185,6 +237,7 @@ func (c *wireConn) down() {
 			continue
 		}
 		if n > 0 {
+			c.tarry()
 			if _, werr := c.client.Write(buf[:n]); werr != nil {
 				// The client has gone; it may have been put off a moment ago.
 				err = errors.Join(err, werr)

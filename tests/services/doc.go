@@ -20,7 +20,8 @@
 //
 // [OwnMySQL], [OwnMariaDB], [OwnKafka] and [OwnRegistry] start one of the
 // test's own, with its own settings, that the test may stop, kill, pause and
-// restart. The Start functions do the same for programs.
+// restart. [OwnConnect] starts a Kafka Connect with Debezium, to compare with
+// and to move from. The Start functions do the same for programs.
 //
 // A server's process never outlives the process that started it, however
 // that ends.

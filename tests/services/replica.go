@@ -41,8 +41,8 @@ func (d *Database) Follow(ctx context.Context, primary *Database) error {
 	return nil
 }
 
-// Pause replication; what comes meanwhile stays on the primary. Continue goes
-// on.
+// PauseReplication lets what comes meanwhile stay on the primary.
+// ContinueReplication goes on.
 func (d *Database) PauseReplication(ctx context.Context) error { return d.replication(ctx, "STOP") }
 
 // ContinueReplication goes on after PauseReplication.

@@ -21,7 +21,7 @@ const (
 	host = "127.0.0.1"
 	// startPatience is how long a server may take to be ready. Much of it is
 	// for a machine that is busy with other tests.
-	startPatience = 2 * time.Minute
+	startPatience = 5 * time.Minute
 	// stopPatience is how long it may take to end when asked.
 	stopPatience = 30 * time.Second
 )

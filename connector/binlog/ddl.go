@@ -1,0 +1,91 @@
+package binlog
+
+import "millrace/connector/pipeline"
+
+// DDL is a statement that changed the definition of a captured table, or took
+// it away.
+type DDL struct {
+	// Table is database.table, Verb the statement's first word: ALTER, DROP,
+	// RENAME, TRUNCATE or CREATE.
+	Table, Verb string
+	// GTID is its transaction's, zero without GTID.
+	GTID pipeline.GTID
+	// At is file:pos.
+	At string
+}
+
+// tellDDL tells of a statement that names captured tables in the place where
+// their definition changes. Whoever listens must not block.
+func (a *assembler) tellDDL(q queryEvent) {
+	if a.onDDL == nil {
+		return
+	}
+	verb, refs := definedTables(q.text)
+	for _, ref := range refs {
+		if a.isCaptured(q, ref) {
+			a.onDDL(DDL{Table: ref.name(q), Verb: verb, GTID: a.group.gtid, At: a.where()})
+		}
+	}
+}
+
+// definedTables returns the verb of a DDL statement and the tables that it
+// defines, renames, empties or drops; none for other statements.
+func definedTables(text []byte) (verb string, refs []tableRef) {
+	l := lexer{text: text}
+	verb, t := l.definition()
+	if verb == "" {
+		return "", nil
+	}
+	ref, t := l.tableRef(t)
+	refs = append(refs, ref)
+	for t.kind != tokEnd {
+		switch {
+		case t.symbol(',') && verb != "ALTER" && verb != "CREATE", t.is("TO") && verb == "RENAME":
+			ref, t = l.tableRef(l.next())
+			refs = append(refs, ref)
+		case t.is("RENAME") && verb == "ALTER":
+			if t = l.next(); t.is("COLUMN") || t.is("INDEX") || t.is("KEY") {
+				continue
+			}
+			if t.is("TO") || t.is("AS") {
+				t = l.next()
+			}
+			ref, t = l.tableRef(t)
+			refs = append(refs, ref)
+		default:
+			t = l.next()
+		}
+	}
+	return verb, refs
+}
+
+// definition reads up to the first table's name of a DDL statement on tables;
+// verb is empty for any other statement.
+func (l *lexer) definition() (verb string, t token) {
+	first := l.next()
+	for _, word := range [...]string{"ALTER", "DROP", "CREATE", "RENAME", "TRUNCATE"} {
+		if first.is(word) {
+			verb = word
+		}
+	}
+	if verb == "" {
+		return "", first
+	}
+	t = l.next()
+	for t.is("OR") || t.is("REPLACE") || t.is("ONLINE") || t.is("IGNORE") || t.is("TEMPORARY") {
+		if t.is("TEMPORARY") {
+			return "", t
+		}
+		t = l.next()
+	}
+	switch {
+	case t.is("TABLE"), t.is("TABLES"):
+		t = l.next()
+	case verb != "TRUNCATE":
+		return "", t
+	}
+	for t.is("IF") || t.is("NOT") || t.is("EXISTS") {
+		t = l.next()
+	}
+	return verb, t
+}

@@ -1,0 +1,212 @@
+package kafka
+
+import (
+	"fmt"
+)
+
+// act adds what process who may do.
+func (m *search) act(i, who int) {
+	s := m.states[i]
+	p := &s.procs[who]
+	name := fmt.Sprintf("process %d ", who)
+	// A crash is a process that stands still for ever; its place is needed only
+	// when it is started again.
+	if s.starts < m.starts && (p.step == stepDown || s.procs[1-who].step != stepDown) && p.step != stepDone {
+		n := s
+		n.starts++
+		n.procs[who] = mprocess{step: stepInit}
+		m.add(n, i, name+"starts")
+	}
+	switch p.step {
+	case stepDown, stepDone:
+	case stepInit, stepRotate:
+		m.actInit(i, who, name)
+	case stepRead:
+		m.actRead(i, who, name)
+	case stepBegin:
+		n := s
+		q := &n.procs[who]
+		if q.doubt && !m.rules.proof {
+			q.step = stepRotate
+			m.add(n, i, name+"is in doubt")
+			return
+		}
+		q.doubt, q.step = false, stepSend
+		m.add(n, i, name+"begins")
+	case stepSend:
+		m.actSend(i, who, name)
+	case stepEnd:
+		m.actEnd(i, who, name)
+	}
+}
+
+func (m *search) actInit(i, who int, name string) {
+	for _, twice := range []bool{false, true} {
+		n := m.states[i]
+		if twice {
+			late, ok := m.delayed(n, lateInit, false)
+			if !ok {
+				continue
+			}
+			n = late
+		}
+		q := &n.procs[who]
+		if n.initProducer() == ansOK {
+			q.stale, q.fenced = false, 0
+			if q.step == stepRotate {
+				q.step, q.doubt = stepBegin, false
+			} else {
+				q.step = stepRead
+			}
+		} else if twice {
+			continue // it is asked again anyway
+		}
+		m.add(n, i, fmt.Sprintf("%stakes the id over, twice %t", name, twice))
+	}
+}
+
+// actRead reads the checkpoint partition to its end, and behind it when a PRIME
+// says that a transaction was committed early.
+func (m *search) actRead(i, who int, name string) {
+	n := m.states[i]
+	q, c := &n.procs[who], &n.parts[partC]
+	if c.open[0] != 0 {
+		return
+	}
+	*q = mprocess{step: stepBegin, stale: q.stale, fenced: q.fenced, k: c.last}
+	if !m.rules.verify && c.prime > q.k {
+		for p, bit := range []uint8{ackA, ackB} {
+			if n.parts[p].open[0] != 0 {
+				return
+			}
+			if n.parts[p].seen[q.k+1] > 0 {
+				q.skip |= bit
+			}
+		}
+	}
+	if q.k == modelBatches {
+		*q = mprocess{step: stepDone}
+	}
+	m.add(n, i, fmt.Sprintf("%sresumes after %d, skipping %d", name, c.last, q.skip))
+}
+
+// actSend writes one of the transaction's records, in any order that the rules
+// allow; records of one partition keep theirs.
+func (m *search) actSend(i, who int, name string) {
+	s := m.states[i]
+	q := &s.procs[who]
+	primed := m.rules.prime || q.acked&ackPrime != 0
+	written := q.acked&ackA != 0 && q.acked&ackB != 0
+	if !primed {
+		m.write(i, who, ackPrime, name+"writes PRIME")
+	}
+	if primed || m.rules.flushes {
+		for _, bit := range []uint8{ackA, ackB} {
+			if q.acked&bit == 0 {
+				m.write(i, who, bit, fmt.Sprintf("%swrites event %d", name, bit))
+			}
+		}
+	}
+	if primed && (written || m.rules.flushes) && q.acked&ackCheckpoint == 0 {
+		m.write(i, who, ackCheckpoint, name+"writes CHECKPOINT")
+	}
+	if written && q.acked&ackCheckpoint != 0 {
+		n := s
+		n.procs[who].step = stepEnd
+		m.add(n, i, name+"has all acknowledged")
+	}
+}
+
+// write enlists the partition if that has not been done, or appends the record.
+func (m *search) write(i, who int, bit uint8, how string) {
+	s := m.states[i]
+	q := &s.procs[who]
+	p, record := partC, q.k+1
+	switch bit {
+	case ackA:
+		p = partA
+	case ackB:
+		p = partB
+	case ackPrime:
+		record += 8
+	}
+	if q.skip&bit != 0 {
+		s.procs[who].acked |= bit
+		m.add(s, i, how+", which is there already")
+		return
+	}
+	if q.enlisted&(1<<p) == 0 {
+		m.writeEnlist(i, who, p, how)
+		return
+	}
+	switch ahead := q.ahead; s.produce(p, q, record) {
+	case ansOK:
+		q.acked |= bit
+		if p == partC && !q.placed {
+			q.placed = true
+			if !m.rules.place && ahead < 0 {
+				*q = mprocess{step: stepInit}
+				how += ", and sees that it was overtaken"
+			}
+		}
+	case ansNo:
+		*q = mprocess{step: stepInit}
+		how += ", which is refused"
+	case ansWait:
+		return
+	}
+	m.add(s, i, how)
+}
+
+func (m *search) writeEnlist(i, who, p int, how string) {
+	for _, twice := range []bool{false, true} {
+		s := m.states[i]
+		if twice {
+			late, ok := m.delayed(s, uint8(lateAdd+p), s.procs[who].stale)
+			if !ok {
+				continue
+			}
+			s = late
+		}
+		q := &s.procs[who]
+		switch s.enlist(p, q.stale) {
+		case ansOK:
+			q.enlisted |= 1 << p
+		case ansNo:
+			*q = mprocess{step: stepInit}
+		case ansWait:
+			continue
+		}
+		m.add(s, i, fmt.Sprintf("%s: enlists %c, twice %t", how, 'A'+p, twice))
+	}
+}
+
+// actEnd commits, with or without a hidden retry.
+func (m *search) actEnd(i, who int, name string) {
+	for _, twice := range []bool{false, true} {
+		n := m.states[i]
+		if twice {
+			late, ok := m.delayed(n, lateEnd, n.procs[who].stale)
+			if !ok {
+				continue
+			}
+			n = late
+		}
+		q := &n.procs[who]
+		switch n.endTxn(q.stale) {
+		case ansOK:
+			*q = mprocess{step: stepBegin, fenced: q.fenced, k: q.k + 1, doubt: twice}
+			if n.marking&(1<<partC) != 0 {
+				q.ahead = 1
+			}
+			if q.k == modelBatches {
+				*q = mprocess{step: stepDone}
+			}
+		case ansNo:
+			*q = mprocess{step: stepInit}
+		case ansWait:
+			continue
+		}
+		m.add(n, i, fmt.Sprintf("%scommits, twice %t", name, twice))
+	}
+}
