@@ -296,6 +296,7 @@ func (l *lateSink) lateAbort() {
 }
 
 func TestLateEndTxn(t *testing.T) {
+	t.Parallel()
 	lateCases(t, func(t *testing.T) (*relay, string) {
 		direct := cluster(t).ListenAddrs()[0]
 		return relayTo(t, direct), direct

@@ -53,6 +53,7 @@ func TestTransactionTakesTooLong(t *testing.T) {
 }
 
 func TestRefusedBeforeBegin(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	if err := c.CreateTopic("small", 2, map[string]string{"max.message.bytes": "2000"}); err != nil {
 		t.Fatal(err)
@@ -171,6 +172,7 @@ func TestFirstStartOnTopicsOfOthers(t *testing.T) {
 }
 
 func TestStrangeCheckpointTopics(t *testing.T) {
+	t.Parallel()
 	newer := bytes.Replace(encode(sampleCheckpoint()), []byte(`"v":1`), []byte(`"v":2`), 1)
 	for _, tc := range []struct {
 		name, rule string
@@ -215,6 +217,7 @@ func TestStrangeCheckpointTopics(t *testing.T) {
 }
 
 func TestForeignTransactionInCheckpointTopic(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	s, o := started(t, c)
 	foreign, err := kgo.NewClient(kgo.SeedBrokers(c.ListenAddrs()...), kgo.TransactionalID("foreign"))
@@ -319,6 +322,7 @@ func TestSteps(t *testing.T) {
 // TestCrashAtEachStep leaves the protocol at each step, as a kill would, and
 // lets another owner go on.
 func TestCrashAtEachStep(t *testing.T) {
+	t.Parallel()
 	for _, step := range []string{"begun", "primed", "sent", "acknowledged", "checkpointed", "committed"} {
 		t.Run(step, func(t *testing.T) {
 			c := cluster(t)
@@ -353,6 +357,7 @@ func TestCrashAtEachStep(t *testing.T) {
 
 // TestBrokerAway: while no broker answers, nothing is lost or given up.
 func TestBrokerAway(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	c := cluster(t, kfake.DataDir(dir), kfake.SyncWrites())
 	s, o := started(t, c)
@@ -384,6 +389,7 @@ func TestBrokerAway(t *testing.T) {
 }
 
 func TestLossOfOwnershipStopsDelivery(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	s, _ := started(t, c)
 	// The group forgets the member: heartbeats are answered so.
