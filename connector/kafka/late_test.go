@@ -282,7 +282,7 @@ func (l *lateSink) lateAbort() {
 	}
 	late := tr.next(t)
 	l.r.free(tr)
-	l.stage, l.state.count = stageIdle, 0
+	l.stage, l.inside, l.state.count = stageIdle, false, 0
 	// The event is there, its checkpoint not yet, when the abort arrives.
 	l.opts.onStep = func(step string) {
 		if step == "acknowledged" {

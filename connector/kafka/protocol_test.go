@@ -337,7 +337,7 @@ func TestCrashAtEachStep(t *testing.T) {
 				_ = s.Deliver(testContext(t), events(101, 150))
 			}()
 			s.opts.onStep = func(string) {}
-			s.stage = stageIdle // as the kernel would: no release, no goodbye
+			s.stage, s.inside = stageIdle, false // as the kernel would: no release, no goodbye
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
 			}
