@@ -148,6 +148,12 @@ func (s *shownCheckpoint) write(to io.Writer, now time.Time) error {
 	if c.Last != nil {
 		line("last rows", "%d in %s, committed %s", c.Last.Rows, lastName(c.Last), fromMicros(c.Last.CommitTime).Format(timeLayout))
 	}
+	for _, x := range c.XA {
+		line("prepared", "XA %s, %d rows, undecided since %s", x.XID, x.Rows, fromMicros(x.PreparedUS).Format(timeLayout))
+	}
+	if p := c.Partial; p != nil {
+		line("partly", "%d rows of %s are published, the rest is to come", p.Rows, partialName(p))
+	}
 	if c.Torn != nil {
 		line("torn", "events %d to %d were committed early and come again", c.Torn.First, c.Torn.Last)
 	}
@@ -158,6 +164,14 @@ func (s *shownCheckpoint) write(to io.Writer, now time.Time) error {
 		return err
 	}
 	return s.printPartitions(to)
+}
+
+// partialName says which transaction is published in part.
+func partialName(p *pipeline.Partial) string {
+	if p.GTID != "" {
+		return p.GTID
+	}
+	return fmt.Sprintf("the transaction at %s:%d", p.File, p.StartPos)
 }
 
 func (s *shownCheckpoint) printPartitions(to io.Writer) error {

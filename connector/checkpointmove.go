@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -246,6 +247,15 @@ func (t *task) setTo(ctx context.Context, now *kafka.Inspection, f moveFlags) (*
 	default:
 		return nil, nil //nolint:nilnil // the place stays as it is
 	}
+	place, err := t.placeAt(ctx, start, f)
+	if err == nil && f.skip != "" {
+		*place = kafka.PlaceAt(besides(place.Position(), now.Checkpoint.Position(), f.skip))
+	}
+	return place, err
+}
+
+// placeAt looks a position up, or takes it as it is given.
+func (t *task) placeAt(ctx context.Context, start string, f moveFlags) (*kafka.Place, error) {
 	if f.offline {
 		return t.placeOffline(f, strings.TrimPrefix(start, "gtid:"))
 	}
@@ -255,6 +265,21 @@ func (t *task) setTo(ctx context.Context, now *kafka.Inspection, f moveFlags) (*
 	}
 	place := kafka.PlaceAt(pos)
 	return &place, nil
+}
+
+// besides takes along what is undecided at a position of which one transaction
+// is skipped: prepared XA transactions, and how much of the next is done.
+func besides(pos, from pipeline.Position, skipped string) pipeline.Position {
+	pos.XA, pos.Partial = slices.Clone(from.XA), from.Partial
+	if pos.Partial != nil && pos.Partial.GTID == skipped {
+		pos.Partial = nil
+	}
+	if pos.ServerUUID != from.ServerUUID || pos.ServerID != from.ServerID {
+		for i := range pos.XA { // files mean nothing on another server
+			pos.XA[i].File, pos.XA[i].StartPos = "", 0
+		}
+	}
+	return pos
 }
 
 // placeOffline takes a position as it is given.

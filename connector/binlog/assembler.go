@@ -41,7 +41,9 @@ type assemblerOptions struct {
 	// foreign says of which transactions the rows are not wanted; may be nil.
 	foreign func(pipeline.GTID) bool
 	limits  limits
-	xaMode  xaMode
+	// tables is the fingerprint of captured.
+	tables uint32
+	xaMode xaMode
 	// onDDL is told of statements that define captured tables; may be nil.
 	onDDL func(DDL)
 	// onBad says what becomes of row events that cannot be decoded.
@@ -87,6 +89,8 @@ type assembler struct {
 	moved      bool // since the last handed over position
 	server     pipeline.Position
 	xa         []pendingXA // prepared and undecided, oldest first
+	// partial is the transaction ahead of which rows are done.
+	partial *pipeline.Partial
 
 	group   group
 	payload payloadReader
@@ -115,7 +119,7 @@ func newAssembler(opts assemblerOptions, from pipeline.Position, set *gtidSet) (
 		set:              set,
 		file:             from.File, pos: from.Pos,
 		endFile: from.File, endPos: from.Pos,
-		last: last, xa: xa,
+		last: last, xa: xa, partial: from.Partial,
 		readTime: from.ReadTime,
 		server:   from,
 	}
@@ -301,7 +305,7 @@ func (a *assembler) position() pipeline.Position {
 	p := pipeline.Position{
 		Flavor: a.flavor, File: a.endFile, Pos: a.endPos,
 		ServerUUID: a.server.ServerUUID, ServerID: a.server.ServerID, ServerVersion: a.server.ServerVersion,
-		Last: a.last.export(), XA: exportXA(a.xa),
+		Last: a.last.export(), XA: exportXA(a.xa), Partial: a.partial,
 		CommitTime: microTime(a.commitTime), ReadTime: a.readTime,
 	}
 	if a.set != nil {

@@ -39,6 +39,9 @@ type group struct {
 	// segments that were handed over of it.
 	proof *proof
 	parts int
+	// done counts the rows that were published before a restart, dropped those
+	// of them that have been read again so far.
+	done, dropped int
 	// held says that the group, larger than the buffer, ends prepared.
 	held bool
 	// decided says that its rows are those of an XA transaction that it
@@ -117,6 +120,7 @@ func (a *assembler) open(ev gtidEvent) {
 	if a.foreign != nil && a.foreign(ev.gtid) {
 		a.group.skip = true
 	}
+	a.group.done = a.doneBefore(&a.group)
 	if plantedEarlyGTID && a.set != nil {
 		a.set.add(ev.gtid)
 	}
@@ -242,6 +246,7 @@ func (a *assembler) end(committed bool) (step, error) {
 		g.rows = 0
 	}
 	a.finish()
+	a.dropDone()
 	if g.parts > 0 {
 		a.closePart(true)
 		g.open = false
@@ -263,6 +268,9 @@ func (a *assembler) finish() {
 	a.endFile, a.endPos = a.file, a.pos
 	a.commitTime, a.readTime = g.commitTime, a.now()
 	a.moved = true
+	if g.done > 0 {
+		a.partial = nil
+	}
 	rows := g.rows
 	if g.decided {
 		rows = 0 // they stand in another group
@@ -293,10 +301,15 @@ func (a *assembler) closePart(last bool) {
 	if g.mark.rows > 0 {
 		a.buf.cut, a.buf.cutEnd = g.mark, a.position()
 	}
+	a.dropDone()
 	a.buf.txs = append(a.buf.txs, g.tx())
 	a.buf.first, a.buf.last = g.parts == 0, last
-	if last {
-		a.buf.end = a.position()
+	a.buf.end = a.position()
+	if !last {
+		a.buf.end.Partial = a.partialOf(g)
+		if g.fetch != nil { // it is decided in this group, of which nothing is behind yet
+			a.buf.end.XA = append(a.buf.end.XA, exportXA([]pendingXA{*g.fetch})...)
+		}
 	}
 	g.parts++
 }

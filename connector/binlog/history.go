@@ -19,6 +19,9 @@ func (s *Source) resume(ctx context.Context, srv *server, from pipeline.Position
 			Fix:  "give the connector another name, or move its checkpoint with millrace checkpoint set",
 		}
 	}
+	if err := s.opts.checkPartial(from.Partial); err != nil {
+		return begin{}, err
+	}
 	same := srv.same(from)
 	var b begin
 	var err error
@@ -90,7 +93,11 @@ func (s *Source) resumeMySQL(srv *server, from pipeline.Position) (begin, error)
 		ours = ours.filter(s.opts.Sources.uuid)
 		ours.addAll(others)
 	}
-	if lost := ours.minus(executed); !lost.empty() {
+	read := ours.clone()
+	if err := addPartial(read, from.Partial); err != nil {
+		return begin{}, err
+	}
+	if lost := read.minus(executed); !lost.empty() {
 		return begin{}, &pipeline.Refusal{
 			Exit: pipeline.ExitRefused, Rule: "history-diverged", Where: s.address(),
 			What: fmt.Sprintf("the server lacks %d transactions that were already read: %s", lost.count(), shorten(lost.String())),
@@ -126,7 +133,11 @@ func (s *Source) resumeMariaDB(ctx context.Context, srv *server, from pipeline.P
 		return begin{}, fmt.Errorf("read the checkpoint's GTIDs: %w", err)
 	}
 	var lost []string
-	for _, g := range ours.domains {
+	read := ours.clone()
+	if err := addPartial(read, from.Partial); err != nil {
+		return begin{}, err
+	}
+	for _, g := range read.domains {
 		if !srv.logged(g) {
 			lost = append(lost, g.String())
 		}

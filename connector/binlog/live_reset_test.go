@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"millrace/connector/pipeline"
 	"millrace/tests/services"
@@ -81,24 +82,27 @@ func TestLivePurged(t *testing.T) {
 // TestLiveTagged reads GTIDs with tags, and goes on after them.
 func TestLiveTagged(t *testing.T) {
 	l := connectLive(t, pipeline.MySQL, servers[pipeline.MySQL])
+	// Whoever shares the server has tags of his own.
+	own := fmt.Sprintf("_%d", time.Now().UnixNano())
+	blue, red, green := "blue"+own, "red"+own, "green"+own
 	src, _ := l.start(nil)
-	l.exec("SET GTID_NEXT = 'AUTOMATIC:blue'", "INSERT INTO # VALUES (1,'a')", "INSERT INTO # VALUES (2,'b')",
-		"SET GTID_NEXT = 'AUTOMATIC:red'", "INSERT INTO # VALUES (3,'c')", "SET GTID_NEXT = 'AUTOMATIC'", "INSERT INTO # VALUES (4,'d')")
+	l.exec("SET GTID_NEXT = 'AUTOMATIC:"+blue+"'", "INSERT INTO # VALUES (1,'a')", "INSERT INTO # VALUES (2,'b')",
+		"SET GTID_NEXT = 'AUTOMATIC:"+red+"'", "INSERT INTO # VALUES (3,'c')", "SET GTID_NEXT = 'AUTOMATIC'", "INSERT INTO # VALUES (4,'d')")
 	end := l.expect(src, "INSERT 1 a/0", "INSERT 2 b/0", "INSERT 3 c/0", "INSERT 4 d/0")
-	if !strings.Contains(end.GTID, ":blue:1-2") || !strings.Contains(end.GTID, ":red:1") {
+	if !strings.Contains(end.GTID, ":"+blue+":1-2") || !strings.Contains(end.GTID, ":"+red+":1") {
 		t.Errorf("have %s", end.GTID)
 	}
 	_ = src.Close()
-	l.exec("SET GTID_NEXT = 'AUTOMATIC:blue'", "INSERT INTO # VALUES (5,'e')", "SET GTID_NEXT = 'AUTOMATIC:green'", "INSERT INTO # VALUES (6,'f')", "SET GTID_NEXT = 'AUTOMATIC'")
+	l.exec("SET GTID_NEXT = 'AUTOMATIC:"+blue+"'", "INSERT INTO # VALUES (5,'e')", "SET GTID_NEXT = 'AUTOMATIC:"+green+"'", "INSERT INTO # VALUES (6,'f')", "SET GTID_NEXT = 'AUTOMATIC'")
 	src, _ = l.start(&end)
 	end = l.expect(src, "INSERT 5 e/0", "INSERT 6 f/0")
 	_ = src.Close()
 	foreign := end
 	foreign.ServerUUID = uuidA
 	src, _ = l.start(&foreign) // looks for the last one by its tag
-	foreign.GTID = strings.Replace(foreign.GTID, ":green:1", ":green:1-2", 1)
+	foreign.GTID = strings.Replace(foreign.GTID, ":"+green+":1", ":"+green+":1-2", 1)
 	_ = src.Close()
-	if r := l.refusal(l.opts, &foreign); r.Rule != "history-diverged" || !strings.Contains(r.What, ":green:2") {
+	if r := l.refusal(l.opts, &foreign); r.Rule != "history-diverged" || !strings.Contains(r.What, ":"+green+":2") {
 		t.Error(r)
 	}
 }

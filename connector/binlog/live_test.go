@@ -74,11 +74,13 @@ func eachServer(t *testing.T, test func(*live)) {
 	}
 }
 
+var ownServers = map[pipeline.Flavor]func(testing.TB, services.DatabaseOptions) *services.Database{
+	pipeline.MySQL: services.OwnMySQL, pipeline.MariaDB: services.OwnMariaDB,
+}
+
 // ownServer runs a test on servers of its own, which it may stop and change.
 func ownServer(t *testing.T, args []string, test func(*live, *services.Database)) {
-	for flavor, server := range map[pipeline.Flavor]func(testing.TB, services.DatabaseOptions) *services.Database{
-		pipeline.MySQL: services.OwnMySQL, pipeline.MariaDB: services.OwnMariaDB,
-	} {
+	for flavor, server := range ownServers {
 		t.Run(string(flavor), func(t *testing.T) {
 			t.Parallel()
 			d := server(t, services.DatabaseOptions{Args: args})

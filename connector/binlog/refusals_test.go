@@ -76,7 +76,9 @@ func connectionRefusals(t *testing.T, say func(string, error)) {
 
 func historyRefusals(t *testing.T, say func(string, error)) {
 	t.Helper()
-	s := New(connectOptions(3306, SSLDisabled))
+	opts := connectOptions(3306, SSLDisabled)
+	say("other tables inside of a large transaction", opts.checkPartial(&pipeline.Partial{GTID: uuidA + ":7", Rows: 5}))
+	s := New(opts)
 	srv := soundServer(pipeline.MySQL)
 	srv.logs = []LogFile{{Name: "binlog.000001", Size: 1 << 40}}
 	_, err := s.resumeFile(srv, pipeline.Position{File: "binlog.000001", Pos: 5 << 30, ServerUUID: srv.uuid})

@@ -93,6 +93,8 @@ type teller struct {
 	out  strings.Builder
 	logs bytes.Buffer
 	past [][]byte // all events so far
+	// taken is shown every segment; may be nil.
+	taken func(*pipeline.Segment)
 }
 
 // chapter writes the chapter's events, then gives them to the assembler.
@@ -238,6 +240,9 @@ func (s *teller) show(b *segmentBuffer) {
 	for again := true; again; {
 		var seg pipeline.Segment
 		again = b.fill(&seg)
+		if s.taken != nil {
+			s.taken(&seg)
+		}
 		s.segment(&seg)
 		if again {
 			b.dropCut()

@@ -100,6 +100,9 @@ type Checkpoint struct {
 	// XA are prepared XA transactions with captured rows, undecided here. They
 	// stand in the record itself, so that each history record has its own.
 	XA []pipeline.PendingXA `json:"xa,omitempty"`
+	// Partial is set while a source transaction is published in parts: how
+	// much of the one behind this position is done.
+	Partial *pipeline.Partial `json:"partial,omitempty"`
 	// CommitUS is when the last transaction read was committed at the source,
 	// ReadUS when it was read, TimeUS when this was written: microseconds
 	// since the epoch.
@@ -211,7 +214,7 @@ func (c *Checkpoint) Position() pipeline.Position {
 	return pipeline.Position{
 		Flavor: pipeline.Flavor(c.Flavor), GTID: c.GTID, File: c.File, Pos: c.Pos,
 		ServerUUID: c.ServerUUID, ServerID: c.ServerID, ServerVersion: c.ServerVersion,
-		Last: c.Last, XA: c.XA, CommitTime: fromMicros(c.CommitUS), ReadTime: fromMicros(c.ReadUS),
+		Last: c.Last, XA: c.XA, Partial: c.Partial, CommitTime: fromMicros(c.CommitUS), ReadTime: fromMicros(c.ReadUS),
 	}
 }
 
@@ -219,7 +222,8 @@ func (c *Checkpoint) Position() pipeline.Position {
 func (c *Checkpoint) setPosition(p pipeline.Position) {
 	c.Flavor, c.GTID, c.File, c.Pos = string(p.Flavor), p.GTID, p.File, p.Pos
 	c.ServerUUID, c.ServerID, c.ServerVersion = p.ServerUUID, p.ServerID, p.ServerVersion
-	c.Last, c.XA, c.CommitUS, c.ReadUS = p.Last, p.XA, toMicros(p.CommitTime), toMicros(p.ReadTime)
+	c.Last, c.XA, c.Partial = p.Last, p.XA, p.Partial
+	c.CommitUS, c.ReadUS = toMicros(p.CommitTime), toMicros(p.ReadTime)
 }
 
 func toMicros(t time.Time) int64 {

@@ -58,8 +58,15 @@ func (s *Sink) deliver(ctx context.Context, b *pipeline.Batch) error {
 	if over(gone) {
 		return errLost
 	}
-	if b.Begins == s.stage.open() {
-		return with(refusal(pipeline.ExitInternal, "batch-order", fmt.Sprintf("a batch begins %t while a transaction is open %t", b.Begins, s.stage.open())), "", "report this defect; starting again goes on from the last checkpoint", nil)
+	if b.Begins == s.inside {
+		return with(refusal(pipeline.ExitInternal, "batch-order", fmt.Sprintf("a batch begins %t inside of a source transaction %t", b.Begins, s.inside)), "", "report this defect; starting again goes on from the last checkpoint", nil)
+	}
+	if s.splits() {
+		// The source took its time. What was sent so far ends where the last
+		// batch did.
+		if err := s.commit(ctx, &pipeline.Batch{End: s.tx.end}, gone); err != nil {
+			return err
+		}
 	}
 	if err := s.prepare(ctx, b); err != nil {
 		return err
@@ -74,10 +81,26 @@ func (s *Sink) deliver(ctx context.Context, b *pipeline.Batch) error {
 			return err
 		}
 	}
-	if !b.Ends {
+	s.tx.end, s.inside = b.End, !b.Ends
+	if s.inside && !s.splits() {
 		return s.inTime()
 	}
 	return s.commit(ctx, b, gone)
+}
+
+// splitShare is how much of the transaction timeout may pass before a source
+// transaction that is not at its end is committed in parts. One more batch
+// should fit between it and timeShare.
+const splitShare = 0.4
+
+// splits reports whether the open transaction is to be committed although the
+// source transaction goes on: its readers then see a part of it for a while,
+// instead of nothing ever.
+func (s *Sink) splits() bool {
+	if !s.stage.open() || s.opts.NeverSplit || s.opts.AtLeastOnce || s.tx.end.Partial == nil {
+		return false
+	}
+	return time.Since(s.tx.began) >= time.Duration(splitShare*float64(s.opts.TransactionTimeout))
 }
 
 // prepare decides everything that can be decided before a transaction opens:
@@ -177,7 +200,7 @@ func (s *Sink) inTime() error {
 	}
 	return with(refusal(pipeline.ExitRefused, "transaction-timeout",
 		fmt.Sprintf("one source transaction of more than %d events takes longer than %.0f%% of millrace.transaction.timeout.ms (%d)", s.tx.prime.Last-s.tx.prime.First+1, 100*timeShare, s.opts.TransactionTimeout.Milliseconds())), s.opts.TransactionalID(),
-		"set millrace.transaction.timeout.ms higher, up to the brokers' transaction.max.timeout.ms (15 minutes by default)", nil)
+		"set millrace.transaction.split=auto to publish it in parts, or millrace.transaction.timeout.ms higher, up to the brokers' transaction.max.timeout.ms (15 minutes by default)", nil)
 }
 
 // begin opens a transaction, after whatever the last commit left in doubt has

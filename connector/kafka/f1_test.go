@@ -404,6 +404,7 @@ func TestF1(t *testing.T) {
 // TestHiddenRetryIsCounted: with a hidden retry the counters say two requests
 // and the duration is no proof; without one they say one.
 func TestHiddenRetryIsCounted(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	direct := c.ListenAddrs()[0]
 	f := &f1{scene: newScene(t, relayTo(t, direct), direct), t: t}

@@ -96,6 +96,7 @@ func txnClient(t *testing.T, o Options) *kgo.Client {
 }
 
 func TestStandbyTakesOver(t *testing.T) {
+	t.Parallel()
 	for _, member := range []string{"", "host.0"} {
 		t.Run("member "+member, func(t *testing.T) { standbyTakesOver(t, member) })
 	}
@@ -162,6 +163,7 @@ func standbyTakesOver(t *testing.T, member string) {
 }
 
 func TestStandbyExit(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	_, o := started(t, c)
 	o.StandbyExit = true
@@ -172,6 +174,7 @@ func TestStandbyExit(t *testing.T) {
 }
 
 func TestFencedThreeTimes(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	s, o := started(t, c)
 	n := 100
@@ -324,6 +327,7 @@ func TestHiddenRetryRotatesProducer(t *testing.T) {
 // TestCommitUnanswered: the commit is done but no answer ever comes, so only
 // the checkpoint topic can tell.
 func TestCommitUnanswered(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	o := testOptions(t, c.ListenAddrs())
 	o.Client = map[string]string{"socket.timeout.ms": "1000"}

@@ -282,7 +282,7 @@ func (l *lateSink) lateAbort() {
 	}
 	late := tr.next(t)
 	l.r.free(tr)
-	l.stage, l.state.count = stageIdle, 0
+	l.stage, l.inside, l.state.count = stageIdle, false, 0
 	// The event is there, its checkpoint not yet, when the abort arrives.
 	l.opts.onStep = func(step string) {
 		if step == "acknowledged" {
@@ -296,6 +296,7 @@ func (l *lateSink) lateAbort() {
 }
 
 func TestLateEndTxn(t *testing.T) {
+	t.Parallel()
 	lateCases(t, func(t *testing.T) (*relay, string) {
 		direct := cluster(t).ListenAddrs()[0]
 		return relayTo(t, direct), direct

@@ -63,6 +63,10 @@ type Place struct {
 	Last          *pipeline.LastTx `json:"last,omitempty"`
 	CommitUS      int64            `json:"commit_us,omitempty"`
 	ReadUS        int64            `json:"read_us,omitempty"`
+	// XA and Partial are as in Checkpoint: without them rows would be lost, or
+	// come twice.
+	XA      []pipeline.PendingXA `json:"xa,omitempty"`
+	Partial *pipeline.Partial    `json:"partial,omitempty"`
 }
 
 // maxMoves is how many moves are remembered.
@@ -77,7 +81,7 @@ func placeOf(c *Checkpoint, p pipeline.Position) Place {
 	return Place{
 		Txn: c.Txn, Count: c.Count, TimeUS: c.TimeUS, Flavor: string(p.Flavor), GTID: p.GTID, File: p.File, Pos: p.Pos,
 		ServerUUID: p.ServerUUID, ServerID: p.ServerID, ServerVersion: p.ServerVersion, Last: p.Last,
-		CommitUS: toMicros(p.CommitTime), ReadUS: toMicros(p.ReadTime),
+		CommitUS: toMicros(p.CommitTime), ReadUS: toMicros(p.ReadTime), XA: p.XA, Partial: p.Partial,
 	}
 }
 
@@ -89,7 +93,7 @@ func (p Place) Position() pipeline.Position {
 	return pipeline.Position{
 		Flavor: pipeline.Flavor(p.Flavor), GTID: p.GTID, File: p.File, Pos: p.Pos,
 		ServerUUID: p.ServerUUID, ServerID: p.ServerID, ServerVersion: p.ServerVersion,
-		Last: p.Last, CommitTime: fromMicros(p.CommitUS), ReadTime: fromMicros(p.ReadUS),
+		Last: p.Last, XA: p.XA, Partial: p.Partial, CommitTime: fromMicros(p.CommitUS), ReadTime: fromMicros(p.ReadUS),
 	}
 }
 

@@ -44,6 +44,9 @@ type Options struct {
 	// Paranoid makes a new producer for each transaction (millrace.commit)
 	// instead of proving that nothing of the last one is under way.
 	Paranoid bool
+	// NeverSplit refuses a source transaction that one Kafka transaction cannot
+	// hold in time, instead of committing it in parts (millrace.transaction.split).
+	NeverSplit bool
 	// TransactionTimeout is how long the coordinator lets a transaction stay
 	// open, and with it how long readers wait for a dead owner.
 	TransactionTimeout time.Duration

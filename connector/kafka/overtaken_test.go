@@ -41,6 +41,7 @@ func overtaken(t *testing.T, c *kfake.Cluster, rules without) *Sink {
 // takes a new producer, and with it fences its own successor. It must not go on
 // from where it had been.
 func TestOvertakenByRotation(t *testing.T) {
+	t.Parallel()
 	for name, b := range map[string]*pipeline.Batch{
 		"events": events(101, 110),
 		"idle":   {Begins: true, Ends: true, End: events(1, 100).End},
@@ -112,6 +113,7 @@ func loseOwnership(t *testing.T, c *kfake.Cluster, s *Sink) {
 // TestOwningAgainIsAnotherTenure: between losing and owning again somebody
 // else may have had the task, so the state is not good any more.
 func TestOwningAgainIsAnotherTenure(t *testing.T) {
+	t.Parallel()
 	for _, alo := range []bool{false, true} {
 		c := cluster(t)
 		o := testOptions(t, c.ListenAddrs())
@@ -134,6 +136,7 @@ func TestOwningAgainIsAnotherTenure(t *testing.T) {
 // must not go on after the task is someone else's: it would fence the new
 // owner.
 func TestRotationEndsWithOwnership(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	s, _ := started(t, c)
 	asked := make(chan struct{}, 100)

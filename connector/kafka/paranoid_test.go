@@ -47,6 +47,7 @@ func commitsSeen(c *kfake.Cluster) func() [][2]any {
 // TestParanoidUsesAnEpochOnce: no transaction has the producer or the epoch of
 // another, and the ids take turns.
 func TestParanoidUsesAnEpochOnce(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	seen := commitsSeen(c)
 	s, o := paranoid(t, c)
@@ -83,6 +84,7 @@ func TestParanoidUsesAnEpochOnce(t *testing.T) {
 // TestParanoidIsFenced: a successor stops a paranoid owner whichever id its
 // open transaction has, and need not wait for it.
 func TestParanoidIsFenced(t *testing.T) {
+	t.Parallel()
 	for _, successor := range []bool{true, false} {
 		for _, more := range []int{1, 2} {
 			c := cluster(t)

@@ -53,6 +53,7 @@ func TestTransactionTakesTooLong(t *testing.T) {
 }
 
 func TestRefusedBeforeBegin(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	if err := c.CreateTopic("small", 2, map[string]string{"max.message.bytes": "2000"}); err != nil {
 		t.Fatal(err)
@@ -171,6 +172,7 @@ func TestFirstStartOnTopicsOfOthers(t *testing.T) {
 }
 
 func TestStrangeCheckpointTopics(t *testing.T) {
+	t.Parallel()
 	newer := bytes.Replace(encode(sampleCheckpoint()), []byte(`"v":1`), []byte(`"v":2`), 1)
 	for _, tc := range []struct {
 		name, rule string
@@ -215,6 +217,7 @@ func TestStrangeCheckpointTopics(t *testing.T) {
 }
 
 func TestForeignTransactionInCheckpointTopic(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	s, o := started(t, c)
 	foreign, err := kgo.NewClient(kgo.SeedBrokers(c.ListenAddrs()...), kgo.TransactionalID("foreign"))
@@ -319,6 +322,7 @@ func TestSteps(t *testing.T) {
 // TestCrashAtEachStep leaves the protocol at each step, as a kill would, and
 // lets another owner go on.
 func TestCrashAtEachStep(t *testing.T) {
+	t.Parallel()
 	for _, step := range []string{"begun", "primed", "sent", "acknowledged", "checkpointed", "committed"} {
 		t.Run(step, func(t *testing.T) {
 			c := cluster(t)
@@ -333,7 +337,7 @@ func TestCrashAtEachStep(t *testing.T) {
 				_ = s.Deliver(testContext(t), events(101, 150))
 			}()
 			s.opts.onStep = func(string) {}
-			s.stage = stageIdle // as the kernel would: no release, no goodbye
+			s.stage, s.inside = stageIdle, false // as the kernel would: no release, no goodbye
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
 			}
@@ -353,6 +357,7 @@ func TestCrashAtEachStep(t *testing.T) {
 
 // TestBrokerAway: while no broker answers, nothing is lost or given up.
 func TestBrokerAway(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	c := cluster(t, kfake.DataDir(dir), kfake.SyncWrites())
 	s, o := started(t, c)
@@ -384,6 +389,7 @@ func TestBrokerAway(t *testing.T) {
 }
 
 func TestLossOfOwnershipStopsDelivery(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	s, _ := started(t, c)
 	// The group forgets the member: heartbeats are answered so.
@@ -403,4 +409,55 @@ func TestLossOfOwnershipStopsDelivery(t *testing.T) {
 	}
 	deliver(t, s, events(101, 110))
 	wantEvents(t, c, 110)
+}
+
+// inPart is a batch inside of a source transaction, of which rows are done with it.
+func inPart(from, to int, begins bool) *pipeline.Batch {
+	b := partOf(from, to, begins, false)
+	b.End = pipeline.Position{Flavor: pipeline.MySQL, GTID: "uuid:1-100", File: "bin.1", Pos: 100, Partial: &pipeline.Partial{GTID: "uuid:101", Rows: to - 100}}
+	return b
+}
+
+// TestSplitTransaction commits a source transaction in parts once it takes
+// long: in the batch that is late, or before one that comes late. A new owner
+// goes on inside of it.
+func TestSplitTransaction(t *testing.T) {
+	c := cluster(t)
+	s, o := started(t, c)
+	late := func() { s.tx.began = time.Now().Add(-o.withDefaults().TransactionTimeout / 2) }
+	deliver(t, s, inPart(101, 200, true))
+	late()
+	deliver(t, s, inPart(201, 300, false)) // comes late, after what it commits
+	if pos := recovered(t, s); pos.Partial == nil || *pos.Partial != (pipeline.Partial{GTID: "uuid:101", Rows: 100}) || pos.Pos != 100 {
+		t.Fatalf("resumed at %+v, %+v", pos, pos.Partial)
+	}
+	wantEvents(t, c, 200)
+	deliver(t, s, inPart(201, 300, true)) // what a source gives that was told so
+	s.opts.onStep = func(step string) {
+		if step == "acknowledged" {
+			late()
+		}
+	}
+	deliver(t, s, inPart(301, 400, false))
+	s.opts.onStep = func(string) {}
+	wantEvents(t, c, 400)
+	deliver(t, s, partOf(401, 420, false, true))
+	wantEvents(t, c, 420)
+	if pos := recovered(t, s); pos.Partial != nil || pos.Pos != 420 {
+		t.Fatalf("resumed at %+v, %+v", pos, pos.Partial)
+	}
+}
+
+// TestNeverSplit stops instead.
+func TestNeverSplit(t *testing.T) {
+	c := cluster(t)
+	s, o := started(t, c)
+	s.opts.NeverSplit = true
+	deliver(t, s, inPart(101, 200, true))
+	s.tx.began = time.Now().Add(-o.withDefaults().TransactionTimeout * 2 / 3)
+	fix := wantRefusal(t, s.Deliver(testContext(t), inPart(201, 300, false)), pipeline.ExitRefused, "transaction-timeout")
+	if !strings.Contains(fix, "millrace.transaction.split=auto") {
+		t.Fatalf("fix %q", fix)
+	}
+	wantEvents(t, c, 100)
 }

@@ -108,6 +108,7 @@ func TestProve(t *testing.T) {
 }
 
 func TestProveFindsAForeignRecord(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		name   string
 		copies int
@@ -192,6 +193,7 @@ func TestProveAfterDeletion(t *testing.T) {
 
 // TestProveFindsMissingRecords copies a topic without some of its records.
 func TestProveFindsMissingRecords(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	s, o := started(t, c)
 	deliver(t, s, events(101, 200))

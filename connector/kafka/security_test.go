@@ -99,6 +99,7 @@ func startWith(t *testing.T, c *kfake.Cluster, sec Security) error {
 }
 
 func TestTLS(t *testing.T) {
+	t.Parallel()
 	ca, other := newAuthority(t), newAuthority(t)
 	soon, past := time.Now().Add(time.Hour), time.Now().Add(-time.Minute)
 	good, _, _ := ca.sign(t, "127.0.0.1", soon)
@@ -155,6 +156,7 @@ func wantRule(t *testing.T, err error, rule string) {
 }
 
 func TestSASL(t *testing.T) {
+	t.Parallel()
 	c := cluster(t, kfake.EnableSASL(), kfake.Superuser("SCRAM-SHA-256", "millrace", "secret"), kfake.Superuser("PLAIN", "plain", "secret"))
 	for _, tc := range []struct {
 		name string

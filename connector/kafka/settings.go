@@ -39,6 +39,7 @@ func ReadOptions(s pipeline.Settings) Options {
 	if o.Paranoid && o.AtLeastOnce {
 		s.Problem("millrace.commit", "paranoid is a way to commit transactions, of which millrace.delivery=at-least-once has none")
 	}
+	o.NeverSplit = pipeline.OneOf(s, "millrace.transaction.split", "auto", "never") == "never"
 	o.TransactionTimeout = millis(s, "millrace.transaction.timeout.ms", bounds{DefaultTransactionTimeout, 5 * time.Second, 15 * time.Minute})
 	o.SessionTimeout = millis(s, "millrace.session.timeout.ms", bounds{DefaultSessionTimeout, time.Second, 5 * time.Minute})
 	o.StartTimeout = millis(s, "millrace.start.timeout.ms", bounds{DefaultStartTimeout, time.Second, 24 * time.Hour})

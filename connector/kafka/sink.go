@@ -47,6 +47,8 @@ type Sink struct {
 		unproven bool
 		end      int64
 	}
+	// inside says that the last batch ended inside of a source transaction.
+	inside bool
 	// last is the checkpoint that was recovered, nil when there was none;
 	// moving is what the next one says of the person who writes it.
 	last   *Checkpoint
@@ -105,6 +107,8 @@ type state struct {
 type transaction struct {
 	began time.Time
 	txn   uint64
+	// end is the position after its last batch.
+	end pipeline.Position
 	// prime is what its newest PRIME says.
 	prime Prime
 	// parts are the partitions that it has written to.
@@ -218,7 +222,7 @@ func (s *Sink) drop() {
 		s.p = nil
 	}
 	s.discard()
-	s.stage = stageDown
+	s.stage, s.inside = stageDown, false
 }
 
 // yield stops all writing, for the group to hand the task to another member.

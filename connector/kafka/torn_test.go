@@ -46,6 +46,7 @@ func tear(t *testing.T, s *Sink, o Options, b *pipeline.Batch, visible int) {
 }
 
 func TestTornCommit(t *testing.T) {
+	t.Parallel()
 	for _, visible := range []int{0, 1, 37, 100} {
 		for _, batch := range []int{1, 35, 100} {
 			t.Run(fmt.Sprintf("%d visible, %d again", visible, batch), func(t *testing.T) {

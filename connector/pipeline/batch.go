@@ -36,9 +36,11 @@ type Batch struct {
 	// Begins and Ends say whether the batch begins and ends between two
 	// source transactions. Only a source transaction larger than a batch
 	// gives batches where one of them is false; all of those are delivered in
-	// one Kafka transaction.
+	// one Kafka transaction, unless it would take too long.
 	Begins, Ends bool
-	// End is the position after the batch; valid when Ends.
+	// End is the position after the batch. When the batch does not end between
+	// two transactions it is the one before the transaction, with Partial, or
+	// zero when the source gave none.
 	End Position
 	// Txs counts the source transactions that end in the batch.
 	Txs int

@@ -127,7 +127,7 @@ func (h *hopper) tryAdd(ctx context.Context, tr Transformer, seg *Segment) error
 	now := time.Now()
 	if b.Created.IsZero() {
 		b.Created = now
-		b.Begins = seg.First || len(seg.Rows) == 0
+		b.Begins = seg.First
 	}
 	if len(seg.Rows) > 0 {
 		whole := len(b.Records)
@@ -137,9 +137,8 @@ func (h *hopper) tryAdd(ctx context.Context, tr Transformer, seg *Segment) error
 		}
 		h.lastAdd = now
 	}
-	b.Ends = seg.Last
+	b.Ends, b.End = seg.Last, seg.End
 	if seg.Last {
-		b.End = seg.End
 		b.Txs += len(seg.Txs)
 	}
 	wake(h.filled)

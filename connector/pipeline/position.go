@@ -110,8 +110,25 @@ type PendingXA struct {
 	Rows int `json:"rows"`
 }
 
+// Partial says that the first rows of the transaction behind a position have
+// been published already: it was too large for one Kafka transaction.
+type Partial struct {
+	// GTID is the transaction's; without one, File and StartPos say where it
+	// begins.
+	GTID     string `json:"gtid,omitempty"`
+	File     string `json:"file,omitempty"`
+	StartPos uint64 `json:"start_pos,omitempty"`
+	// Rows counts the captured row images that are done, in the order of the
+	// log. Events are grouped anew on each server, rows are not.
+	Rows int `json:"rows_done"`
+	// Tables is a fingerprint of what decides which rows are captured: under
+	// other lists Rows would count others.
+	Tables uint32 `json:"tables"`
+}
+
 // Position is a place between two transactions of a server's binary log.
-// Everything before it has been read; it exists only at transaction ends.
+// Everything before it has been read; it exists only at transaction ends, and,
+// with Partial, inside of transactions that are too large for one commit.
 type Position struct {
 	Flavor Flavor
 	// GTID is the set of everything before: an executed set in MySQL's
@@ -130,6 +147,9 @@ type Position struct {
 	// XA are the XA transactions that are prepared and undecided at the
 	// position, oldest first.
 	XA []PendingXA
+	// Partial is nil except inside of a transaction of which a part has been
+	// published.
+	Partial *Partial
 	// CommitTime is the commit time of the last transaction read, captured or
 	// not, and ReadTime when it was read; zero before the first.
 	CommitTime, ReadTime time.Time
@@ -140,7 +160,11 @@ func (p Position) IsZero() bool { return p.GTID == "" && p.File == "" }
 
 // Same reports whether p and q are the same place.
 func (p Position) Same(q Position) bool {
-	return p.GTID == q.GTID && p.File == q.File && p.Pos == q.Pos
+	same := p.GTID == q.GTID && p.File == q.File && p.Pos == q.Pos
+	if p.Partial == nil || q.Partial == nil {
+		return same && p.Partial == q.Partial
+	}
+	return same && *p.Partial == *q.Partial
 }
 
 // String returns the position for people: the GTID set, and file:pos.

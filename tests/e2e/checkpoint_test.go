@@ -22,6 +22,9 @@ type checkpoint struct {
 		Txn, Count uint64
 		GTID, File string
 		Pos        uint64
+		Partial    *struct {
+			Rows int `json:"rows_done"`
+		}
 	}
 	Moves []struct {
 		Kind, By, Reason string
