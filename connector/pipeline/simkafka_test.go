@@ -47,7 +47,8 @@ type simPartition struct {
 	log   []simRecord
 	open  int
 	epoch int
-	seq   map[int]int // by epoch, the last one appended
+	seq   map[int]int    // by epoch, the last one appended
+	at    map[[2]int]int // by epoch and seq, where it stands
 }
 
 // simRecord is a record or a marker; what is committed is visible.
@@ -82,7 +83,7 @@ var (
 func newSimKafka(random *rand.Rand) *simKafka {
 	k := &simKafka{rand: random, enlisted: map[int]bool{}}
 	for i := range k.parts {
-		k.parts[i].open, k.parts[i].seq = -1, map[int]int{}
+		k.parts[i].open, k.parts[i].seq, k.parts[i].at = -1, map[int]int{}, map[[2]int]int{}
 	}
 	return k
 }
@@ -135,7 +136,7 @@ func (k *simKafka) timeOut(n int) {
 }
 
 // produce appends a record; seq counts a producer's records per partition, so
-// that one that comes twice is taken once.
+// that one that comes twice is taken once, and answered as it was.
 func (k *simKafka) produce(epoch, p, seq int, r simRecord) (offset int, err error) {
 	part := &k.parts[p]
 	last, known := part.seq[epoch]
@@ -143,7 +144,7 @@ func (k *simKafka) produce(epoch, p, seq int, r simRecord) (offset int, err erro
 	case epoch < part.epoch:
 		return 0, errSimFenced
 	case known && seq <= last:
-		return -1, nil
+		return part.at[[2]int{epoch, seq}], nil
 	case known && seq > last+1:
 		return 0, errSimInvalid
 	}
@@ -160,6 +161,7 @@ func (k *simKafka) produce(epoch, p, seq int, r simRecord) (offset int, err erro
 	}
 	part.epoch = max(part.epoch, epoch)
 	part.seq[epoch] = seq
+	part.at[[2]int{epoch, seq}] = len(part.log)
 	part.log = append(part.log, r)
 	return len(part.log) - 1, nil
 }
@@ -288,12 +290,19 @@ func (p *simProcess) pause(d time.Duration) {
 // simBackoff is how long a client waits before it sends a request again.
 const simBackoff = 200 * time.Millisecond
 
-// call sends one request until it is answered by something else than "busy". A
-// request may be sent twice, the first one to arrive late; twice says so.
+// call is ask for a request that is answered by an error or none.
 func (p *simProcess) call(request func() error) (twice bool, err error) {
+	_, twice, err = ask(p, func() (struct{}, error) { return struct{}{}, request() })
+	return twice, err
+}
+
+// ask sends one request until it is answered by something else than "busy". A
+// request may be sent twice, the first one to arrive late; twice says so. What
+// was answered to nobody is lost.
+func ask[T any](p *simProcess, request func() (T, error)) (answer T, twice bool, err error) {
 	for {
 		if err := p.gate(); err != nil {
-			return twice, err
+			return answer, twice, err
 		}
 		switch p.net.IntN(25) {
 		case 0: // it arrives late, after the client has sent it again
@@ -301,7 +310,7 @@ func (p *simProcess) call(request func() error) (twice bool, err error) {
 			time.AfterFunc(late, func() {
 				p.k.mu.Lock()
 				defer p.k.mu.Unlock()
-				_ = request()
+				_, _ = request()
 			})
 			twice = true
 			<-time.After(simBackoff)
@@ -309,7 +318,7 @@ func (p *simProcess) call(request func() error) (twice bool, err error) {
 		case 1: // it arrives, and the answer does not
 			p.latency()
 			p.k.mu.Lock()
-			_ = request()
+			_, _ = request()
 			p.k.mu.Unlock()
 			twice = true
 			<-time.After(simBackoff)
@@ -317,10 +326,10 @@ func (p *simProcess) call(request func() error) (twice bool, err error) {
 		}
 		p.latency()
 		if err := p.gate(); err != nil {
-			return twice, err
+			return answer, twice, err
 		}
 		p.k.mu.Lock()
-		err := request()
+		answer, err = request()
 		p.k.mu.Unlock()
 		p.latency()
 		if errors.Is(err, errSimBusy) {
@@ -328,9 +337,9 @@ func (p *simProcess) call(request func() error) (twice bool, err error) {
 			continue
 		}
 		if e := p.gate(); e != nil {
-			return twice, e
+			return answer, twice, e
 		}
-		return twice, err
+		return answer, twice, err
 	}
 }
 

@@ -59,71 +59,76 @@ func (s *simSink) Recover(context.Context) (*Position, error) {
 		return nil, err
 	}
 	*s = simSink{p: s.p, rules: s.rules, epoch: s.epoch, up: true, enlisted: map[int]bool{}}
-	var found *simMark
-	for stable := false; !stable; {
-		if _, err := s.p.call(func() error {
-			found, stable = s.read()
-			return nil
-		}); err != nil {
+	var last simLast
+	for !last.stable {
+		var err error
+		if last, _, err = ask(s.p, func() (simLast, error) { return s.read(), nil }); err != nil {
 			return nil, err
 		}
 	}
-	if found == nil {
+	s.now, s.next, s.again = last.now, last.next, last.again
+	if last.found == nil {
 		return nil, nil
 	}
-	pos := found.pos
+	pos := last.found.pos
 	return &pos, nil
 }
 
 // fence takes the transactional id over.
 func (s *simSink) fence() error {
-	_, err := s.p.call(func() (err error) {
-		s.epoch, err = s.p.k.initProducer()
-		return err
-	})
+	epoch, _, err := ask(s.p, s.p.k.initProducer)
+	s.epoch = epoch
 	s.doubt, s.seq = false, [simPartitions + 1]int{}
 	return err
 }
 
-// read finds the last checkpoint and what stands ahead of it. It is not stable
-// while a transaction is open. k.mu is held.
-func (s *simSink) read() (found *simMark, stable bool) {
+// simLast is what recovery reads.
+type simLast struct {
+	found *simMark
+	// stable is false while a transaction is open; the rest then means nothing.
+	stable bool
+	now    simMark
+	next   int
+	again  [simPartitions][]string
+}
+
+// read finds the last checkpoint and what stands ahead of it. k.mu is held.
+func (s *simSink) read() simLast {
 	k := s.p.k
 	for p := range k.parts {
 		if !k.stable(p) {
-			return nil, false
+			return simLast{}
 		}
 	}
 	var prime *simPrime
-	s.next = len(k.parts[simCheckpoints].log)
+	l := simLast{stable: true, next: len(k.parts[simCheckpoints].log)}
 	for _, r := range k.parts[simCheckpoints].log {
 		switch {
 		case r.committed && r.mark != nil:
-			found = r.mark
+			l.found = r.mark
 		case r.committed && r.prime != nil:
 			prime = r.prime
 		}
 	}
-	s.again = [simPartitions][]string{}
-	if found == nil {
-		s.now.ends = [simPartitions]int{-1, -1, -1}
-		return nil, true
+	if l.found == nil {
+		l.now.ends = [simPartitions]int{-1, -1, -1}
+		return l
 	}
-	s.now = *found
-	if prime != nil && prime.txn > found.txn {
-		s.now.txn, s.now.torn = prime.txn, max(prime.last, prime.torn, found.torn)
+	l.now = *l.found
+	if prime != nil && prime.txn > l.found.txn {
+		l.now.txn, l.now.torn = prime.txn, max(prime.last, prime.torn, l.found.torn)
 	}
-	if s.now.torn <= s.now.count || s.rules.verify {
-		return found, true
+	if l.now.torn <= l.now.count || s.rules.verify {
+		return l
 	}
-	for p := range s.again {
+	for p := range l.again {
 		for i, r := range k.parts[p].log {
-			if i > found.ends[p] && r.committed && r.id != "" {
-				s.again[p] = append(s.again[p], r.id)
+			if i > l.found.ends[p] && r.committed && r.id != "" {
+				l.again[p] = append(l.again[p], r.id)
 			}
 		}
 	}
-	return found, true
+	return l
 }
 
 var (
@@ -248,18 +253,8 @@ func (s *simSink) send(p int, r simRecord) (offset int, err error) {
 	}
 	seq := s.seq[p]
 	s.seq[p]++
-	at := -1
-	_, err = s.p.call(func() error {
-		offset, err := k.produce(epoch, p, seq, r)
-		if err == nil && offset >= 0 && at < 0 {
-			at = offset
-		}
-		return err
-	})
-	if err == nil && at < 0 {
-		err = errors.New("acknowledged without an offset")
-	}
-	return at, err
+	offset, _, err = ask(s.p, func() (int, error) { return k.produce(epoch, p, seq, r) })
+	return offset, err
 }
 
 func (s *simSink) commit(end Position) error {
