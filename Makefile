@@ -142,3 +142,8 @@ $(GOLANGCI):
 .PHONY: clean
 clean: ## remove what was built; the cache of servers stays
 	rm -rf bin
+
+.PHONY: bench-latency
+bench-latency: build ## commit to consumer on Apache Kafka at fixed rates, exactly once beside at-least-once; BENCH_SECONDS=20
+	@go build -o bin/bench ./tests/bench
+	@MILLRACE_BINARY=$(CURDIR)/bin/millrace bin/bench latency -seconds $(or $(BENCH_SECONDS),20)

@@ -75,10 +75,16 @@ func (b *binlog) write(ctx context.Context, db *sql.DB, next *atomic.Int64) erro
 
 // event is one row; the same number gives the same row.
 func event(n int) string {
-	aggregate := n * 7919 % 1000
-	return fmt.Sprintf(`('%08x-0000-4000-8000-%012x','order','%d','OrderPlaced','{"orderId": %d, "customerId": %d, "customer": "Customer number %d", `+
-		`"street": "Long Street %d, second floor, left", "city": "Springfield", "totalMinor": %d, "currency": "EUR", "priority": %t, "note": "leave it with the neighbour, please"}')`,
-		n, n, aggregate, n, aggregate, aggregate, n%100, n*13%100000, n%5 == 0)
+	id, aggregate, payload := parts(n)
+	return fmt.Sprintf("('%s','order','%d','OrderPlaced','%s')", id, aggregate, payload)
+}
+
+// parts are the columns of one row that differ.
+func parts(n int) (id string, aggregate int, payload string) {
+	aggregate = n * 7919 % 1000
+	return fmt.Sprintf("%08x-0000-4000-8000-%012x", n, n), aggregate, fmt.Sprintf(`{"orderId": %d, "customerId": %d, "customer": "Customer number %d", `+
+		`"street": "Long Street %d, second floor, left", "city": "Springfield", "totalMinor": %d, "currency": "EUR", "priority": %t, "note": "leave it with the neighbour, please"}`,
+		n, aggregate, aggregate, n%100, n*13%100000, n%5 == 0)
 }
 
 // schema declares the payload that event writes.

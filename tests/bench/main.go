@@ -3,6 +3,8 @@
 //
 //	bench quick     MySQL, single-row and 100-row transactions, an embedded Kafka
 //	                in a process of its own that keeps no records: the connector alone
+//	bench latency   commit to read_committed consumer at fixed rates, on Apache Kafka,
+//	                exactly once beside at-least-once
 //
 // Rates on shared machines are noisy: compare what one run prints, not two runs.
 package main
@@ -16,6 +18,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 )
 
 func main() {
@@ -28,7 +31,7 @@ func main() {
 	}
 }
 
-var errUsage = errors.New("usage: bench quick [-events N]")
+var errUsage = errors.New("usage: bench quick [-events N] | latency [-seconds N] [-rates 1000,5000]")
 
 // run does what the arguments say.
 func run(ctx context.Context, args []string, out io.Writer) error {
@@ -37,6 +40,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	flags := flag.NewFlagSet("bench "+args[0], flag.ContinueOnError)
 	events := flags.Int("events", 200_000, "events per log")
+	seconds := flags.Int("seconds", 20, "of each rate and mode")
+	rates := flags.String("rates", "1000,5000", "transactions per second")
 	port := flags.Int("port", 0, "of the broker process")
 	if err := flags.Parse(args[1:]); err != nil {
 		return err
@@ -44,6 +49,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	switch args[0] {
 	case "quick":
 		return quick(ctx, *events, out)
+	case "latency":
+		return latency(ctx, *rates, time.Duration(*seconds)*time.Second, out)
 	case brokerCommand:
 		return serveBroker(ctx, *port)
 	default:

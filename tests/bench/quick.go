@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -88,36 +89,65 @@ func catchUp(ctx context.Context, binary string, d *services.Database, b *binlog
 		return result{}, err
 	}
 	defer closeRegistry()
-	if err := configure(dir, d, b, map[string]string{
+	if err := configure(dir, d, b, nil, map[string]string{
 		"bootstrap.servers": broker, "listeners": url, "key.converter": "org.apache.kafka.connect.storage.StringConverter",
 		"value.converter": "io.confluent.connect.avro.AvroConverter", "value.converter.schema.registry.url": registry,
 	}); err != nil {
 		return result{}, err
 	}
-	var log bytes.Buffer
-	cmd := exec.Command(binary, "run", filepath.Join(dir, "worker.properties"), filepath.Join(dir, "outbox.json"))
-	cmd.Stdout, cmd.Stderr = &log, &log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
-		return result{}, fmt.Errorf("start the program: %w", err)
+	p, err := startProgram(ctx, binary, dir)
+	if err != nil {
+		return result{}, err
 	}
-	running, end := context.WithCancelCause(ctx)
-	done := make(chan error, 1)
-	go func() { done <- cmd.Wait(); end(errors.New("the program ended")) }()
-	took, measured := deliveries(running, url, b.events)
-	_ = cmd.Process.Signal(syscall.SIGTERM)
-	ended := <-done
-	if measured != nil || ended != nil {
-		return result{}, fmt.Errorf("%w\n%s", errors.Join(measured, ended), log.String())
+	took, measured := deliveries(p.running, url, b.events)
+	if err := p.stop(measured); err != nil {
+		return result{}, err
 	}
-	usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage)
+	return p.used(took, b.events)
+}
+
+// program is the real one, under measurement.
+type program struct {
+	cmd  *exec.Cmd
+	log  bytes.Buffer
+	done chan error
+	// running ends with the program, which then says why.
+	running context.Context //nolint:containedctx // it is the process's life
+}
+
+func startProgram(ctx context.Context, binary, dir string) (*program, error) {
+	p := &program{done: make(chan error, 1)}
+	p.cmd = exec.Command(binary, "run", filepath.Join(dir, "worker.properties"), filepath.Join(dir, "outbox.json"))
+	p.cmd.Stdout, p.cmd.Stderr = &p.log, &p.log
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := p.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start the program: %w", err)
+	}
+	var end context.CancelCauseFunc
+	p.running, end = context.WithCancelCause(ctx)
+	go func() { p.done <- p.cmd.Wait(); end(errors.New("the program ended")) }()
+	return p, nil
+}
+
+// stop lets the program drain, and adds its log to what went wrong.
+func (p *program) stop(measured error) error {
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	if ended := <-p.done; measured != nil || ended != nil {
+		return fmt.Errorf("%w\n%s", errors.Join(measured, ended), p.log.String())
+	}
+	return nil
+}
+
+// used returns what the program that has ended cost.
+func (p *program) used(took time.Duration, events int) (result, error) {
+	usage, ok := p.cmd.ProcessState.SysUsage().(*syscall.Rusage)
 	if !ok {
 		return result{}, errors.New("the system does not say what the program used")
 	}
-	cpu := cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+	cpu := p.cmd.ProcessState.UserTime() + p.cmd.ProcessState.SystemTime()
 	return result{
-		rate:      float64(b.events) / took.Seconds(),
-		cpuMicros: float64(cpu.Microseconds()) / float64(b.events),
+		rate:      float64(events) / took.Seconds(),
+		cpuMicros: float64(cpu.Microseconds()) / float64(events),
 		rssMB:     usage.Maxrss >> 10,
 	}, nil
 }
@@ -135,12 +165,12 @@ func startRegistry(ctx context.Context) (url string, stop func(), err error) {
 }
 
 // configure writes the two files and the declared event.
-func configure(dir string, d *services.Database, b *binlog, worker map[string]string) error {
+func configure(dir string, d *services.Database, b *binlog, connector, worker map[string]string) error {
 	var properties strings.Builder
 	for key, value := range worker {
 		fmt.Fprintf(&properties, "%s=%s\n", key, value)
 	}
-	config, err := json.Marshal(map[string]any{"name": b.table, "config": map[string]string{
+	settings := map[string]string{
 		"connector.class":   "io.debezium.connector.mysql.MySqlConnector",
 		"database.hostname": d.Host, "database.port": strconv.Itoa(d.Port),
 		"database.user": services.ConnectorUser, "database.password": services.ConnectorPassword,
@@ -150,7 +180,9 @@ func configure(dir string, d *services.Database, b *binlog, worker map[string]st
 		"topic.creation.default.partitions":         "6",
 		"topic.creation.default.replication.factor": "1",
 		"millrace.schemas.path":                     filepath.Join(dir, "schemas"),
-	}})
+	}
+	maps.Copy(settings, connector)
+	config, err := json.Marshal(map[string]any{"name": b.table, "config": settings})
 	if err != nil {
 		return fmt.Errorf("write the configuration: %w", err)
 	}
