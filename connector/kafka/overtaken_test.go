@@ -3,6 +3,8 @@ package kafka
 import (
 	"context"
 	"errors"
+	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -162,5 +164,48 @@ func TestRotationEndsWithOwnership(t *testing.T) {
 		}
 	case <-time.After(10 * time.Second):
 		t.Fatal("still taking the transactional id over, without owning the task")
+	}
+}
+
+// TestSubscriptionWaitsForMetadata: a subscription is not changed while the
+// client would have to ask for a topic, at which it may abort.
+func TestSubscriptionWaitsForMetadata(t *testing.T) {
+	t.Parallel()
+	c := cluster(t)
+	if err := c.CreateTopic("other", 1, nil); err != nil {
+		t.Fatal(err)
+	}
+	s, _ := started(t, c)
+	want := []string{s.opts.CheckpointTopic, "other"}
+	w := &owner{opts: s.owner.opts, c: s.owner.c, subscribe: make(chan []string, 1)}
+	subscribed := func() []string {
+		t.Helper()
+		have, err := w.c.Subscription()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return have
+	}
+	var answers atomic.Bool
+	c.ControlKey(int16(kmsg.Metadata), func(kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		return nil, errors.New("gone"), !answers.Load() // the connection breaks
+	})
+	w.resubscribe(want)
+	if have := subscribed(); len(have) != 1 {
+		t.Fatalf("subscribed to %v without knowing them", have)
+	}
+	answers.Store(true)
+	for {
+		select {
+		case again := <-w.subscribe:
+			w.resubscribe(again)
+			continue
+		default:
+		}
+		break
+	}
+	if have := subscribed(); !slices.Equal(have, want) {
+		t.Errorf("subscribed to %v, want %v", have, want)
 	}
 }

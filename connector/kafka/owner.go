@@ -90,6 +90,29 @@ func (o Options) join(yield func(context.Context), tell func(bool)) (*owner, err
 	return w, nil
 }
 
+// metadataPatience is how long a topic's metadata may take.
+const metadataPatience = time.Second
+
+// resubscribe subscribes to other topics. The client must know them before: it
+// aborts the whole process when it has to ask for one while a rebalance is
+// under way (an assertion in rd_kafka_cgrp_modify_subscription, librdkafka
+// 2.15), and a rebalance can begin at any time. Where no broker answers it is
+// tried again.
+func (w *owner) resubscribe(topics []string) {
+	for i := range topics {
+		if _, err := w.c.GetMetadata(&topics[i], false, int(metadataPatience.Milliseconds())); err != nil {
+			select {
+			case w.subscribe <- topics:
+			default: // there is a newer wish
+			}
+			return
+		}
+	}
+	if err := w.c.SubscribeTopics(topics, w.rebalance); err != nil {
+		w.opts.Log.Debug("subscription not changed", "err", err)
+	}
+}
+
 // poll serves the group until close.
 func (w *owner) poll() {
 	for {
@@ -100,9 +123,7 @@ func (w *owner) poll() {
 		}
 		select {
 		case topics := <-w.subscribe:
-			if err := w.c.SubscribeTopics(topics, w.rebalance); err != nil {
-				w.opts.Log.Debug("subscription not changed", "err", err)
-			}
+			w.resubscribe(topics)
 		default:
 		}
 		switch ev := w.c.Poll(100).(type) {
