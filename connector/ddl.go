@@ -60,7 +60,9 @@ func (w *ddlWatch) look(ctx context.Context, d binlog.DDL) {
 		}
 		return
 	}
-	if len(tables) == 0 {
+	// A table without rows to see may be out of sight; one that was just taken
+	// away is gone.
+	if len(tables) == 0 && d.Verb != "DROP" && d.Verb != "RENAME" {
 		log.Warn("the changed table cannot be looked at: this user sees none of the captured tables", "fix", "GRANT SELECT ON "+d.Table)
 		return
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -37,9 +38,14 @@ func asRouter(changes map[string]string) map[string]string {
 		"transforms.outbox.type": router, "value.converter": "org.apache.kafka.connect.storage.StringConverter",
 		"value.converter.schema.registry.url": "", "millrace.schemas.path": "",
 	}
-	for key, value := range changes {
-		all[key] = value
-	}
+	maps.Copy(all, changes)
+	return all
+}
+
+// asShapes is for plain tables.
+func asShapes(changes map[string]string) map[string]string {
+	all := map[string]string{"transforms.outbox.type": "millrace.TableShape"}
+	maps.Copy(all, changes)
 	return all
 }
 
@@ -182,6 +188,7 @@ func clientRows() []configurationRow {
 		{name: "a login without a password", worker: login + "sasl.jaas.config=a.PlainLoginModule required username=\"u\";\n"},
 		{name: "a login module of another kind", worker: login + "sasl.jaas.config=com.sun.security.auth.module.Krb5LoginModule required;\n"},
 		{name: "a login for another mechanism", worker: login + "sasl.jaas.config=a.ScramLoginModule required username=\"u\" password=\"hunter2\";\n"},
+		{name: "a token from nowhere", worker: "sasl.mechanism=OAUTHBEARER\nsecurity.protocol=SASL_PLAINTEXT\nsasl.jaas.config=org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required;\n"},
 		{name: "no trust store", worker: "security.protocol=SSL\nssl.truststore.location=/no/such/store\n"},
 		{name: "an empty trust store", worker: "security.protocol=SSL\nssl.truststore.location=empty.pem\n", files: map[string]string{"empty.pem": ""}},
 		{name: "a trust store without certificates", worker: "security.protocol=SSL\nssl.truststore.location=none.pem\n", files: map[string]string{"none.pem": "-----BEGIN NOTHING-----\n-----END NOTHING-----\n"}},
@@ -223,6 +230,8 @@ var databaseRows = []configurationRow{
 	{name: "no class", changes: map[string]string{"connector.class": ""}},
 	{name: "another class", changes: map[string]string{"connector.class": "io.debezium.connector.postgresql.PostgresConnector"}},
 	{name: "no host", changes: map[string]string{"database.hostname": ""}},
+	{name: "hosts that are none", changes: map[string]string{"database.hostname": "db1:0, db2:x, db3"}},
+	{name: "a host too few", changes: map[string]string{"database.hostname": "db1,,db2"}},
 	{name: "no user", changes: map[string]string{"database.user": ""}},
 	{name: "a port out of range", changes: map[string]string{"database.port": "99999"}},
 	{name: "no server id", changes: map[string]string{"database.server.id": ""}},
@@ -247,7 +256,9 @@ var databaseRows = []configurationRow{
 var recordRows = []configurationRow{
 	{name: "no transform", changes: map[string]string{"transforms": ""}},
 	{name: "a transform without a type", changes: map[string]string{"transforms.outbox.type": ""}},
-	{name: "a transform to come", changes: map[string]string{"transforms.outbox.type": "millrace.TableShape"}},
+	{name: "no tables for shapes", changes: asShapes(map[string]string{"transforms.outbox.tables": "", "millrace.schemas.path": ""})},
+	{name: "tables without a shape", changes: asShapes(map[string]string{"transforms.outbox.tables": "shop.customer, customer:Customer, shop.a:Customer:, shop.b:Customer:no topic"})},
+	{name: "a table twice", changes: asShapes(map[string]string{"transforms.outbox.tables": "shop.customer:Customer,shop.customer:Other"})},
 	{name: "another transform", changes: map[string]string{"transforms.outbox.type": "org.example.X"}},
 	{name: "two transforms", changes: map[string]string{"transforms": "outbox,again", "transforms.again.type": "millrace.OutboxEnvelope"}},
 	{name: "a predicate", changes: map[string]string{"transforms.outbox.predicate": "isOutbox"}},
