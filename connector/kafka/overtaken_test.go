@@ -175,9 +175,15 @@ func TestSubscriptionWaitsForMetadata(t *testing.T) {
 	if err := c.CreateTopic("other", 1, nil); err != nil {
 		t.Fatal(err)
 	}
-	s, _ := started(t, c)
-	want := []string{s.opts.CheckpointTopic, "other"}
-	w := &owner{opts: s.owner.opts, c: s.owner.c, subscribe: make(chan []string, 1)}
+	o := testOptions(t, c.ListenAddrs()).withDefaults()
+	w, err := o.join(func(context.Context) {}, func(bool) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.close()
+	close(w.quit) // this test polls in its place
+	w.polled.Wait()
+	w.quit = make(chan struct{})
 	subscribed := func() []string {
 		t.Helper()
 		have, err := w.c.Subscription()
@@ -191,6 +197,7 @@ func TestSubscriptionWaitsForMetadata(t *testing.T) {
 		c.KeepControl()
 		return nil, errors.New("gone"), !answers.Load() // the connection breaks
 	})
+	want := []string{eventTopic, "other"}
 	w.resubscribe(want)
 	if have := subscribed(); len(have) != 1 {
 		t.Fatalf("subscribed to %v without knowing them", have)
