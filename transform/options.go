@@ -1,6 +1,7 @@
 package transform
 
 import (
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -133,14 +134,15 @@ func (o *Options) chain(s pipeline.Settings) {
 	if len(names) == 0 {
 		s.Problem("transforms", "is not set: an outbox connector needs one transform, of type "+TypeEnvelope+" or "+TypeEventRouter)
 	}
+	types := []string{TypeEnvelope, TypeEventRouter, TypeTableShape}
 	for _, name := range names {
 		key := "transforms." + name + ".type"
 		kind := strings.TrimSpace(pipeline.String(s, key, ""))
 		switch {
 		case kind == "":
-			s.Problem(key, "is not set; these are: "+TypeEnvelope+", "+TypeEventRouter)
-		case kind != TypeEnvelope && kind != TypeEventRouter && kind != TypeTableShape:
-			s.Problem(key, "the transform "+kind+" is not supported yet; these are: "+strings.Join([]string{TypeEnvelope, TypeEventRouter, TypeTableShape}, ", "))
+			s.Problem(key, "is not set; these are: "+strings.Join(types, ", "))
+		case !slices.Contains(types, kind):
+			s.Problem(key, "the transform "+kind+" is not supported yet; these are: "+strings.Join(types, ", "))
 		case o.Transform != "":
 			s.Problem(key, "a second transform of this kind is not supported yet: "+strconv.Quote(o.Transform)+" stands before it; use a connector for each")
 		default:

@@ -221,7 +221,8 @@ func clientRows() []configurationRow {
 		{name: "tolerance", changes: map[string]string{"errors.tolerance": "all"}},
 		{name: "neither true nor false", changes: map[string]string{"topic.creation.enable": "yes"}},
 		{name: "out of range", changes: map[string]string{"millrace.batch.max.events": "0"}},
-		{name: "not one of the words", changes: map[string]string{"millrace.delivery": "twice"}},
+		{name: "a careful commit of nothing", changes: map[string]string{"millrace.delivery": "at-least-once", "millrace.commit": "paranoid"}},
+	{name: "not one of the words", changes: map[string]string{"millrace.delivery": "twice"}},
 	}
 }
 

@@ -15,7 +15,6 @@ var elsewhere = []struct{ rule, text, file, test string }{
 	{"transaction-timeout", "one source transaction of more than", "connector/kafka/protocol_test.go", "TestTransactionTakesTooLong"},
 	{"topic-name", "at most 249", "connector/kafka/protocol_test.go", "TestRefusedBeforeBegin"},
 	{"checkpoint-foreign", "another producer's transaction is open", "connector/kafka/protocol_test.go", "TestForeignTransactionInCheckpointTopic"},
-	{"checkpoint-lost", "there is no checkpoint, but", "connector/kafka/checkpointloss_test.go", "TestCheckpointLost"},
 	{"checkpoint-lost", "the topic has lost its newest records", "connector/kafka/checkpointloss_test.go", "TestCheckpointLosesItsEnd"},
 	{"protocol-order", "", "connector/kafka/stage_test.go", "TestNoOtherWay"},
 	{"xa-rows-lost", "", "connector/binlog/live_xa_test.go", "TestLiveXARestart"},

@@ -107,10 +107,12 @@ var changing = []struct {
 	{regexp.MustCompile(`\bbinlog\.\d{6}:\d+`), "FILE:POS"},
 	{regexp.MustCompile(`\bbinlog\.\d{6}\b`), "FILE"},
 	{regexp.MustCompile(`\b\d{1,2}-\d+-\d+(,\d+-\d+-\d+)*\b`), "GTID"},
-	{regexp.MustCompile(`\bhave \d+ is used by\b`), "have N is used by"},
+	{regexp.MustCompile(`\b\d+ is used by\b`), "N is used by"},
+	{regexp.MustCompile(`\b(takes|bytes=|size=) ?\d{4}\b`), "${1} N"},
 	{regexp.MustCompile(`\bhas \d+ bytes\b`), "has N bytes"},
 	{regexp.MustCompile(`\b(MySQL|MariaDB) \d+\.\d+\.\d+[^\s,]*`), "${1} VERSION"},
 	// How a server's answer travels depends on what it remembers of the user.
+	{regexp.MustCompile(`\breadLoopPeekFailLocked: `), ""},
 	{regexp.MustCompile(`\bhandleAuthResult: (readAuthResult: )?`), ""},
 	{regexp.MustCompile(`\blookup (\S+) on \S+:`), "lookup ${1}:"},
 	{regexp.MustCompile(`(no-such-host\.invalid):\d+`), "${1}:PORT"},
