@@ -61,7 +61,7 @@ test-unit: ## tests of the rooms that need no server, with the race detector
 
 .PHONY: test-rooms
 test-rooms: ## all tests of the rooms, with the race detector and on real servers
-	@.ci/minutes packages go test -race -tags live -timeout 15m $(ROOMS)
+	@.ci/minutes packages go test -race -tags live -parallel 4 -timeout 15m $(ROOMS)
 
 .PHONY: test-e2e
 test-e2e: build ## tests from outside, on real servers that are started when none are running

@@ -222,7 +222,7 @@ func clientRows() []configurationRow {
 		{name: "neither true nor false", changes: map[string]string{"topic.creation.enable": "yes"}},
 		{name: "out of range", changes: map[string]string{"millrace.batch.max.events": "0"}},
 		{name: "a careful commit of nothing", changes: map[string]string{"millrace.delivery": "at-least-once", "millrace.commit": "paranoid"}},
-	{name: "not one of the words", changes: map[string]string{"millrace.delivery": "twice"}},
+		{name: "not one of the words", changes: map[string]string{"millrace.delivery": "twice"}},
 	}
 }
 
