@@ -145,7 +145,11 @@ func (s *stand) write(ctx context.Context, b *binlog, rate int, sent []int64) er
 					if n >= len(sent) {
 						return nil
 					}
-					time.Sleep(time.Until(began.Add(time.Duration(n) * time.Second / time.Duration(rate))))
+					select {
+					case <-time.After(time.Until(began.Add(time.Duration(n) * time.Second / time.Duration(rate)))):
+					case <-ctx.Done():
+						return context.Cause(ctx)
+					}
 					if err := insertOne(ctx, insert, n, sent); err != nil {
 						return err
 					}

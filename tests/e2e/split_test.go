@@ -27,8 +27,9 @@ func TestSplitTransaction(t *testing.T) {
 		for count := uint64(0); count < uint64(len(w.rows)); {
 			c := r.checkpoint(t).Checkpoint
 			if c.Count == count {
-				time.Sleep(50 * time.Millisecond)
-				if ctx.Err() != nil {
+				select {
+				case <-time.After(50 * time.Millisecond):
+				case <-ctx.Done():
 					t.Fatalf("%d events came", count)
 				}
 				continue
