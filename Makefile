@@ -143,6 +143,11 @@ $(GOLANGCI):
 clean: ## remove what was built; the cache of servers stays
 	rm -rf bin
 
+.PHONY: bench-memory
+bench-memory: build ## peak memory for a backlog of ten million events and for one transaction; BACKLOG=10000000 GIGABYTES=5
+	@go build -o bin/bench ./tests/bench
+	@MILLRACE_BINARY=$(CURDIR)/bin/millrace bin/bench memory -events $(or $(BACKLOG),10000000) -gigabytes $(or $(GIGABYTES),5)
+
 .PHONY: bench-latency
 bench-latency: build ## commit to consumer on Apache Kafka at fixed rates, exactly once beside at-least-once; BENCH_SECONDS=20
 	@go build -o bin/bench ./tests/bench

@@ -17,6 +17,10 @@ type binlog struct {
 	table  string
 	perTx  int
 	events int
+	// whole says that all events stand in one transaction, pad by how many
+	// bytes their payloads are longer.
+	whole bool
+	pad   int
 	// start is where it begins, as millrace.start takes it.
 	start string
 }
@@ -41,6 +45,9 @@ func fill(ctx context.Context, d *services.Database, b *binlog) error {
 		return fmt.Errorf("ask where the log ends: %w", err)
 	}
 	b.start = fmt.Sprintf("%s:%d", file, pos)
+	if b.whole {
+		return b.writeWhole(ctx, d)
+	}
 	var next atomic.Int64
 	errs := make([]error, writers)
 	var wg sync.WaitGroup
@@ -65,7 +72,7 @@ func (b *binlog) write(ctx context.Context, db *sql.DB, next *atomic.Int64) erro
 		}
 		rows := make([]string, 0, b.perTx)
 		for n := first; n < min(first+b.perTx, b.events); n++ {
-			rows = append(rows, event(n))
+			rows = append(rows, b.event(n))
 		}
 		if _, err := db.ExecContext(ctx, "INSERT INTO bench."+b.table+" VALUES "+strings.Join(rows, ",")); err != nil {
 			return err
@@ -74,8 +81,11 @@ func (b *binlog) write(ctx context.Context, db *sql.DB, next *atomic.Int64) erro
 }
 
 // event is one row; the same number gives the same row.
-func event(n int) string {
+func (b *binlog) event(n int) string {
 	id, aggregate, payload := parts(n)
+	if b.pad > 0 {
+		payload = strings.TrimSuffix(payload, `"}`) + strings.Repeat(" x", b.pad/2) + `"}`
+	}
 	return fmt.Sprintf("('%s','order','%d','OrderPlaced','%s')", id, aggregate, payload)
 }
 

@@ -3,6 +3,7 @@
 //
 //	bench quick     MySQL, single-row and 100-row transactions, an embedded Kafka
 //	                in a process of its own that keeps no records: the connector alone
+//	bench memory    peak memory for a backlog, and for one huge transaction
 //	bench latency   commit to read_committed consumer at fixed rates, on Apache Kafka,
 //	                exactly once beside at-least-once
 //
@@ -31,7 +32,7 @@ func main() {
 	}
 }
 
-var errUsage = errors.New("usage: bench quick [-events N] | latency [-seconds N] [-rates 1000,5000]")
+var errUsage = errors.New("usage: bench quick [-events N] | memory [-events N] [-gigabytes N] | latency [-seconds N] [-rates 1000,5000]")
 
 // run does what the arguments say.
 func run(ctx context.Context, args []string, out io.Writer) error {
@@ -40,6 +41,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	flags := flag.NewFlagSet("bench "+args[0], flag.ContinueOnError)
 	events := flags.Int("events", 200_000, "events per log")
+	gigabytes := flags.Int("gigabytes", 5, "of one transaction")
 	seconds := flags.Int("seconds", 20, "of each rate and mode")
 	rates := flags.String("rates", "1000,5000", "transactions per second")
 	port := flags.Int("port", 0, "of the broker process")
@@ -49,6 +51,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	switch args[0] {
 	case "quick":
 		return quick(ctx, *events, out)
+	case "memory":
+		return memory(ctx, *events, *gigabytes, out)
 	case "latency":
 		return latency(ctx, *rates, time.Duration(*seconds)*time.Second, out)
 	case brokerCommand:

@@ -203,7 +203,7 @@ func configure(dir string, d *services.Database, b *binlog, connector, worker ma
 // deliveries returns how long it took from the first commit with events to
 // the last event, by the program's own metrics.
 func deliveries(ctx context.Context, url string, events int) (time.Duration, error) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Minute)
 	defer cancel()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
