@@ -184,30 +184,15 @@ func (b *blog) publishAndForget(id, version int) {
 	})
 }
 
-// subscribe starts a consumer group that reads committed events until the test
-// ends.
+// subscribe starts a consumer group that reads until the story ends.
 func (s *stage) subscribe(t *testing.T, group, topic string) *tally {
 	t.Helper()
 	seen := newTally()
-	client := s.cluster.Client(t, kgo.ConsumerGroup(s.prefix+group), kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()))
 	d, err := newDecoder(s.registry)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan struct{})
-	t.Cleanup(func() { cancel(); <-done })
-	go func() {
-		defer close(done)
-		for ctx.Err() == nil {
-			for _, r := range client.PollFetches(ctx).Records() {
-				if err := s.noteVersion(ctx, d, r, seen); err != nil && ctx.Err() == nil {
-					t.Errorf("%s: %v", group, err)
-				}
-			}
-		}
-	}()
+	s.inBackground(func(r *kgo.Record) error { return s.noteVersion(t.Context(), d, r, seen) }, groupOptions(s.prefix+group, topic)...)
 	return seen
 }
 
