@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kgo"
+
 	"millrace/tests/services"
 )
 
@@ -34,6 +36,15 @@ type stage struct {
 	// registry is the address of the schema registry.
 	registry string
 	worker   string
+	client   *kgo.Client
+}
+
+// admin returns a client that is kept for questions to the cluster.
+func (s *stage) admin() *kgo.Client {
+	if s.client == nil {
+		s.client = s.cluster.Client(s.t)
+	}
+	return s.client
 }
 
 // outboxTable is the table that Debezium's outbox event router expects. The

@@ -1,6 +1,7 @@
 package scenarios
 
 import (
+	"os"
 	"testing"
 )
 
@@ -11,8 +12,7 @@ var stories = []struct {
 }{
 	{"post", "Kafka is down while a service works: who loses what?", post},
 	{"order-of-events", "a cancellation arrives before its order", orderOfEvents},
-	//{"idempotent", "a consumer dies between its effect and its commit", idempotent},
-	//{"consumers", "three readers of one topic at their own speed", consumers},
+	{"idempotent", "a consumer dies between its effect and its commit", idempotent},
 }
 
 // TestStories tells every story, or with -run 'TestStories/^post$' one.
@@ -26,4 +26,13 @@ func TestStories(t *testing.T) {
 			n.hold()
 		})
 	}
+}
+
+// TestMain is also the door of the consumers that are killed: they are this
+// program, started again with a task in its environment.
+func TestMain(m *testing.M) {
+	if task := os.Getenv(envConsumer); task != "" {
+		os.Exit(consumerProcess(task))
+	}
+	os.Exit(m.Run())
 }
