@@ -74,6 +74,9 @@ func idempotent(t *testing.T, n *narrator) {
 func (s *stage) arrive(t *testing.T, topic string, events int) {
 	t.Helper()
 	wait(t, "the events arrive", func() bool {
+		for _, p := range s.running {
+			p.alive()
+		}
 		count := 0
 		s.readAll(t, func(*kgo.Record) { count++ }, []string{topic})
 		return count >= events

@@ -37,6 +37,8 @@ type stage struct {
 	registry string
 	worker   string
 	client   *kgo.Client
+	// running are the story's connectors.
+	running []*process
 }
 
 // admin returns a client that is kept for questions to the cluster.
@@ -52,7 +54,7 @@ func (s *stage) admin() *kgo.Client {
 const outboxTable = `CREATE TABLE outbox (
 	id CHAR(36) CHARACTER SET ascii NOT NULL PRIMARY KEY,
 	aggregatetype VARCHAR(64) NOT NULL, aggregateid VARCHAR(64) NOT NULL, type VARCHAR(64) NOT NULL,
-	payload JSON NULL, seq BIGINT NOT NULL AUTO_INCREMENT UNIQUE KEY)`
+	payload JSON NOT NULL, seq BIGINT NOT NULL AUTO_INCREMENT UNIQUE KEY)`
 
 // newStage makes the database and the tables of a story on the given cluster.
 func newStage(t *testing.T, cluster *services.Cluster, tables ...string) *stage {
@@ -142,6 +144,7 @@ func (s *stage) connect(story string, changes map[string]string) *process {
 	s.write(p.config, string(text))
 	p.start()
 	p.streaming()
+	s.running = append(s.running, p)
 	return p
 }
 
@@ -205,13 +208,19 @@ func (p *process) kill() {
 func (p *process) streaming() {
 	p.s.t.Helper()
 	wait(p.s.t, "millrace reads the binary log", func() bool {
-		select {
-		case <-p.done:
-			p.s.t.Fatalf("millrace ended:\n%s", p.log.String())
-		default:
-		}
+		p.alive()
 		return strings.Contains(p.log.String(), "to=STREAMING")
 	})
+}
+
+// alive ends the test when millrace has ended by itself.
+func (p *process) alive() {
+	p.s.t.Helper()
+	select {
+	case <-p.done:
+		p.s.t.Fatalf("millrace ended:\n%s", p.log.String())
+	default:
+	}
 }
 
 // patience is how long a fact may take to come true on a busy machine.
@@ -231,16 +240,12 @@ func wait(t *testing.T, what string, fact func() bool) {
 
 // appendEvent is what a service does: in its own transaction it writes the event
 // beside the state that it tells of.
-func appendEvent(tx execer, aggregate, key, kind string, payload any) error {
-	var text any
-	if payload != nil {
-		encoded, err := json.Marshal(payload)
-		if err != nil {
-			return fmt.Errorf("encode the event: %w", err)
-		}
-		text = string(encoded)
+func appendEvent(tx execer, aggregate, key, kind string, payload map[string]any) error {
+	text, err := json.Marshal(payload)
+	if err != nil {
+		return fmt.Errorf("encode the event: %w", err)
 	}
-	_, err := tx.Exec("INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload) VALUES (UUID(), ?, ?, ?, ?)", aggregate, key, kind, text)
+	_, err = tx.Exec("INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload) VALUES (UUID(), ?, ?, ?, ?)", aggregate, key, kind, string(text))
 	return err
 }
 

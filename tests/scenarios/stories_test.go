@@ -13,6 +13,7 @@ var stories = []struct {
 	{"post", "Kafka is down while a service works: who loses what?", post},
 	{"order-of-events", "a cancellation arrives before its order", orderOfEvents},
 	{"idempotent", "a consumer dies between its effect and its commit", idempotent},
+	{"consumers", "three readers of one topic at their own speed", consumers},
 }
 
 // TestStories tells every story, or with -run 'TestStories/^post$' one.
