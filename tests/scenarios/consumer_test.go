@@ -2,8 +2,10 @@ package scenarios
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -31,12 +33,19 @@ func consume(ctx context.Context, client *kgo.Client, handle func(*kgo.Record) e
 				return fmt.Errorf("%s[%d]@%d: %w", record.Topic, record.Partition, record.Offset, err)
 			}
 		}
-		if err := client.CommitUncommittedOffsets(ctx); err != nil && ctx.Err() == nil {
+		if err := client.CommitUncommittedOffsets(ctx); err != nil && !passes(err) {
 			return fmt.Errorf("commit offsets: %w", err)
 		}
 		client.AllowRebalance()
 	}
 	return nil
+}
+
+// passes reports whether a commit failed for a reason that passes: the next one
+// covers it, or another member is handed the records again.
+func passes(err error) bool {
+	return kerr.IsRetriable(err) || kgo.IsRetryableBrokerErr(err) || errors.Is(err, kerr.RebalanceInProgress) ||
+		errors.Is(err, kerr.IllegalGeneration) || errors.Is(err, kerr.UnknownMemberID)
 }
 
 // inBackground consumes until the story ends or stop is called.
