@@ -132,7 +132,9 @@ func consumerProcess(text string) int {
 	var setup consumerSetup
 	err := json.Unmarshal([]byte(text), &setup)
 	if err == nil {
-		err = setup.run(context.Background())
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		err = setup.run(ctx)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -229,6 +231,9 @@ func (c consumerSetup) loop(ctx context.Context, client *kgo.Client, seen map[st
 	for {
 		if done, err := end(ctx, client, seen, c.Topic); done || err != nil {
 			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("the end was not reached: %w", err)
 		}
 		for _, r := range client.PollRecords(ctx, 10).Records() {
 			seen[place(r.Topic, r.Partition)] = r.Offset + 1

@@ -178,10 +178,9 @@ func (s *stage) killWhilePublishing(t *testing.T, p *process, topic string) int 
 // records and markers included.
 func (s *stage) offsets(t *testing.T, topic string) int64 {
 	t.Helper()
-	ends, err := kadm.NewClient(s.admin()).ListEndOffsets(t.Context(), topic)
-	if err == nil {
-		err = ends.Error()
-	}
+	ends, err := ask(t.Context(), func() (kadm.ListedOffsets, error) {
+		return kadm.NewClient(s.admin()).ListEndOffsets(t.Context(), topic)
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

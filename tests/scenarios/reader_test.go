@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/linkedin/goavro/v2"
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -80,16 +81,28 @@ func header(r *kgo.Record, name string) string {
 // read. Markers of transactions count as offsets, so a reader that uses it keeps
 // control records.
 func end(ctx context.Context, client *kgo.Client, next map[string]int64, topics ...string) (bool, error) {
-	ends, err := kadm.NewClient(client).ListCommittedOffsets(ctx, topics...)
-	if err == nil {
-		err = ends.Error()
-	}
+	ends, err := ask(ctx, func() (kadm.ListedOffsets, error) { return kadm.NewClient(client).ListCommittedOffsets(ctx, topics...) })
 	if err != nil {
 		return false, fmt.Errorf("ask for the ends of the topics: %w", err)
 	}
 	at := true
 	ends.Each(func(o kadm.ListedOffset) { at = at && next[place(o.Topic, o.Partition)] >= o.Offset })
 	return at, nil
+}
+
+// ask repeats a question about offsets while a leader is missing: on a busy
+// machine a broker may lose its controller for a moment.
+func ask(ctx context.Context, question func() (kadm.ListedOffsets, error)) (kadm.ListedOffsets, error) {
+	for {
+		ends, err := question()
+		if err == nil {
+			err = ends.Error()
+		}
+		if err == nil || ctx.Err() != nil || !passes(err) {
+			return ends, err
+		}
+		<-time.After(100 * time.Millisecond) // the pace of asking
+	}
 }
 
 func place(topic string, partition int32) string { return fmt.Sprintf("%s[%d]", topic, partition) }
