@@ -105,22 +105,22 @@ func (c *catalog) trade(t *testing.T, random *rand.Rand) (falls, events int) {
 
 // reprice writes the row and both kinds of event in one transaction.
 func (c *catalog) reprice(random *rand.Rand) (fell bool, err error) {
-	tx, err := c.pool.Begin()
+	tx, err := c.pool.BeginTx(c.t.Context(), nil)
 	if err != nil {
 		return false, err
 	}
 	defer tx.Rollback() //nolint:errcheck // after a commit it does nothing
 	id, version, before := random.IntN(products), 0, 0
-	if err := tx.QueryRow("SELECT version, cents FROM product WHERE id = ? FOR UPDATE", id).Scan(&version, &before); err != nil {
+	if err := tx.QueryRowContext(c.t.Context(), "SELECT version, cents FROM product WHERE id = ? FOR UPDATE", id).Scan(&version, &before); err != nil {
 		return false, err
 	}
 	cents := 500 + random.IntN(1000)
-	if _, err := tx.Exec("UPDATE product SET version = ?, cents = ? WHERE id = ?", version+1, cents, id); err != nil {
+	if _, err := tx.ExecContext(c.t.Context(), "UPDATE product SET version = ?, cents = ? WHERE id = ?", version+1, cents, id); err != nil {
 		return false, err
 	}
 	full := map[string]any{"version": version + 1, "cents": cents, "description": strings.Repeat("fine ", 20)}
-	if err := errors.Join(appendEvent(tx, "product", strconv.Itoa(id), "PriceChanged", full),
-		appendEvent(tx, "product", strconv.Itoa(id), "ProductTouched", map[string]any{})); err != nil {
+	if err := errors.Join(c.appendEvent(tx, "product", strconv.Itoa(id), "PriceChanged", full),
+		c.appendEvent(tx, "product", strconv.Itoa(id), "ProductTouched", map[string]any{})); err != nil {
 		return false, err
 	}
 	return cents < before, tx.Commit()
@@ -137,17 +137,20 @@ func (c *catalog) read(t *testing.T, n *narrator, events int64) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var stops []func()
 	for group, handle := range map[string]func(*kgo.Record) error{
 		"search": func(r *kgo.Record) error { return c.search(search, r) },
 		"cache":  c.touched,
 		"alarm":  func(r *kgo.Record) error { return c.priced(alarm, r) },
 	} {
-		stop := c.inBackground(handle, groupOptions(c.prefix+group, c.topic)...)
-		defer stop()
+		stops = append(stops, c.inBackground(handle, groupOptions(c.prefix+group, c.topic)...))
 	}
 	wait(t, "search has read all", func() bool { return c.searched.Load() >= events })
 	n.say("search is done; the cache has %d and the alarm %d of %d to go", events/2-c.cached.Load(), events/2-c.alarmed.Load(), events/2)
 	wait(t, "cache and alarm have read all", func() bool { return c.cached.Load() >= events/2 && c.alarmed.Load() >= events/2 })
+	for _, stop := range stops {
+		stop()
+	}
 }
 
 // search filters by the header, and decodes what it takes.
@@ -173,7 +176,7 @@ func (c *catalog) touched(r *kgo.Record) error {
 	slowly()
 	defer c.cached.Add(1)
 	key, cents := string(r.Key), 0
-	err := c.pool.QueryRow("SELECT cents FROM product WHERE id = ?", key).Scan(&cents)
+	err := c.pool.QueryRowContext(c.t.Context(), "SELECT cents FROM product WHERE id = ?", key).Scan(&cents)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if errors.Is(err, sql.ErrNoRows) {
@@ -198,7 +201,7 @@ func (c *catalog) touched(r *kgo.Record) error {
 // compare counts when what a cache shows now is not what the shop says.
 func (c *catalog) compare(key string, shown int, stale *atomic.Int64) error {
 	now := 0
-	err := c.pool.QueryRow("SELECT cents FROM product WHERE id = ?", key).Scan(&now)
+	err := c.pool.QueryRowContext(c.t.Context(), "SELECT cents FROM product WHERE id = ?", key).Scan(&now)
 	if now != shown {
 		stale.Add(1)
 	}

@@ -39,7 +39,7 @@ func idempotent(t *testing.T, n *narrator) {
 	p := s.connect("idempotent", nil)
 	random := n.random(0)
 	for i := range payments {
-		if err := appendEvent(s.pool, "account", strconv.Itoa(i%20), "PaymentTaken", map[string]any{"cents": 100 + random.IntN(9900)}); err != nil {
+		if err := s.appendEvent(s.pool, "account", strconv.Itoa(i%20), "PaymentTaken", map[string]any{"cents": 100 + random.IntN(9900)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -148,13 +148,13 @@ func (s *stage) killWhilePublishing(t *testing.T, p *process, topic string) int 
 	const events, size = 600, 16 << 10
 	memo := strings.Repeat("m", size)
 	before := s.offsets(t, topic)
-	tx, err := s.pool.Begin()
+	tx, err := s.pool.BeginTx(s.t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer tx.Rollback() //nolint:errcheck // after a commit it does nothing
 	for i := range events {
-		if err := appendEvent(tx, "account", strconv.Itoa(i%20), "PaymentTaken", map[string]any{"cents": 100, "memo": memo}); err != nil {
+		if err := s.appendEvent(tx, "account", strconv.Itoa(i%20), "PaymentTaken", map[string]any{"cents": 100, "memo": memo}); err != nil {
 			t.Fatal(err)
 		}
 	}

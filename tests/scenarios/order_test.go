@@ -98,13 +98,13 @@ func (s *stage) takeOrder(id int, random *rand.Rand) (events int, err error) {
 		{"OrderCancelled", "UPDATE orders SET state = 'cancelled', quantity = ? WHERE id = ?"},
 	}[:2+random.IntN(2)]
 	for i, step := range steps {
-		tx, err := s.pool.Begin()
+		tx, err := s.pool.BeginTx(s.t.Context(), nil)
 		if err != nil {
 			return i, err
 		}
-		_, err = tx.Exec(step.statement, quantity+i%2, id)
+		_, err = tx.ExecContext(s.t.Context(), step.statement, quantity+i%2, id)
 		if err == nil {
-			err = appendEvent(tx, "order", strconv.Itoa(id), step.kind, map[string]any{"order": id, "quantity": quantity + i%2})
+			err = s.appendEvent(tx, "order", strconv.Itoa(id), step.kind, map[string]any{"order": id, "quantity": quantity + i%2})
 		}
 		if err != nil {
 			_ = tx.Rollback() // the first error tells more
@@ -130,11 +130,14 @@ type warehouse struct {
 // open reads with a member for each list of topics until all events are handled.
 func (w *warehouse) open(t *testing.T, events int, members ...[]string) {
 	t.Helper()
+	var stops []func()
 	for _, topics := range members {
-		stop := w.inBackground(w.handle, groupOptions(w.prefix+"warehouse-"+topics[0], topics...)...)
-		defer stop()
+		stops = append(stops, w.inBackground(w.handle, groupOptions(w.prefix+"warehouse-"+topics[0], topics...)...))
 	}
 	wait(t, "the warehouse has read all", func() bool { return w.handled.Load() >= int64(events) })
+	for _, stop := range stops {
+		stop()
+	}
 }
 
 func (w *warehouse) handle(r *kgo.Record) error {
@@ -150,7 +153,7 @@ func (w *warehouse) handle(r *kgo.Record) error {
 	case "OrderCancelled":
 		statement = "UPDATE " + w.table + " SET state = 'cancelled' WHERE id = ?"
 	}
-	result, err := w.pool.Exec(statement, string(r.Key))
+	result, err := w.pool.ExecContext(w.t.Context(), statement, string(r.Key))
 	if err != nil {
 		return err
 	}

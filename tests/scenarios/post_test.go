@@ -148,19 +148,19 @@ func (b *blog) reach(t *testing.T, changes int) {
 // change edits one post. The row of the post is locked until the commit, so the
 // events of one post are committed in the order of its versions.
 func (b *blog) change(random *rand.Rand) error {
-	tx, err := b.pool.Begin()
+	tx, err := b.pool.BeginTx(b.t.Context(), nil)
 	if err != nil {
 		return err
 	}
 	defer tx.Rollback() //nolint:errcheck // after a commit it does nothing
 	id, version := random.IntN(posts), 0
-	if _, err := tx.Exec("UPDATE post SET version = version + 1 WHERE id = ?", id); err != nil {
+	if _, err := tx.ExecContext(b.t.Context(), "UPDATE post SET version = version + 1 WHERE id = ?", id); err != nil {
 		return err
 	}
-	if err := tx.QueryRow("SELECT version FROM post WHERE id = ?", id).Scan(&version); err != nil {
+	if err := tx.QueryRowContext(b.t.Context(), "SELECT version FROM post WHERE id = ?", id).Scan(&version); err != nil {
 		return err
 	}
-	if err := appendEvent(tx, "post", strconv.Itoa(id), "PostChanged", map[string]any{"post": id, "version": version, "text": "…"}); err != nil {
+	if err := b.appendEvent(tx, "post", strconv.Itoa(id), "PostChanged", map[string]any{"post": id, "version": version, "text": "…"}); err != nil {
 		return err
 	}
 	if random.IntN(3) == 0 {
@@ -179,7 +179,7 @@ func (b *blog) publishAndForget(id, version int) {
 	r := &kgo.Record{Topic: b.topic, Key: []byte(strconv.Itoa(id)), Value: []byte(strconv.Itoa(version))}
 	b.forget.Produce(context.Background(), r, func(_ *kgo.Record, err error) {
 		if err != nil {
-			b.failed.Add(1) // log.Error("could not publish", err)
+			b.failed.Add(1) // a line in its log is all that is left of it
 		}
 	})
 }

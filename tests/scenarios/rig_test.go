@@ -2,6 +2,7 @@ package scenarios
 
 import (
 	"bytes"
+	"context"
 	"database/sql"
 	"encoding/json"
 	"fmt"
@@ -240,16 +241,16 @@ func wait(t *testing.T, what string, fact func() bool) {
 
 // appendEvent is what a service does: in its own transaction it writes the event
 // beside the state that it tells of.
-func appendEvent(tx execer, aggregate, key, kind string, payload map[string]any) error {
+func (s *stage) appendEvent(tx execer, aggregate, key, kind string, payload map[string]any) error {
 	text, err := json.Marshal(payload)
 	if err != nil {
 		return fmt.Errorf("encode the event: %w", err)
 	}
-	_, err = tx.Exec("INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload) VALUES (UUID(), ?, ?, ?, ?)", aggregate, key, kind, string(text))
+	_, err = tx.ExecContext(s.t.Context(), "INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload) VALUES (UUID(), ?, ?, ?, ?)", aggregate, key, kind, string(text))
 	return err
 }
 
 // execer is a transaction, or a pool.
 type execer interface {
-	Exec(query string, args ...any) (sql.Result, error)
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 }
