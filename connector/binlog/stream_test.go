@@ -162,7 +162,7 @@ func (c *collector) take(seg *pipeline.Segment) {
 		c.t.Fatalf("segment says first=%v, and a transaction is open: %v", seg.First, c.open)
 	}
 	c.open = !seg.Last
-	if !seg.Last && seg.End.GTID != "" || seg.Last && seg.End.File == "" {
+	if seg.Last != (seg.End.Partial == nil) || seg.Last && seg.End.File == "" {
 		c.t.Fatalf("last=%v and the end is %q", seg.Last, seg.End)
 	}
 	if (!seg.First || !seg.Last) && len(seg.Txs) != 1 {

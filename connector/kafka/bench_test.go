@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"math"
 	"runtime"
 	"testing"
 	"time"
@@ -108,11 +109,16 @@ func TestDeliverAddsNoAllocations(t *testing.T) {
 	if ours > theirs+0.2 {
 		t.Errorf("%.3f allocations per record are ours", ours-theirs)
 	}
-	if n := testing.AllocsPerRun(5, func() {
-		if err := s.prepare(testContext(t), batch); err != nil {
-			t.Fatal(err)
-		}
-	}); n > 10 {
-		t.Errorf("planning a batch takes %v allocations", n)
+	// What others do meanwhile counts, too: the least of several is ours.
+	least := math.Inf(1)
+	for range 5 {
+		least = min(least, testing.AllocsPerRun(5, func() {
+			if err := s.prepare(testContext(t), batch); err != nil {
+				t.Fatal(err)
+			}
+		}))
+	}
+	if least > 10 {
+		t.Errorf("planning a batch takes %v allocations", least)
 	}
 }

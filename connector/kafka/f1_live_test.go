@@ -164,7 +164,7 @@ var slow = []scenario{
 		f.said = f.late.sent(f.t)
 		f.must("e2b", "o2")
 		return f.commit()
-	}, "late NONE, commit nil, events [e2b], marks []", ""},
+	}, "late NONE, commit nil, events [e2b], marks []", nil},
 	{"4y", "the same with the events acknowledged before the checkpoint is sent", func(f *f1) error {
 		f.first(false, cut)
 		f.begin()
@@ -176,7 +176,7 @@ var slow = []scenario{
 		f.must("e2b")
 		f.r.markers.Store(0)
 		return errors.Join(f.put("o2"), f.commit())
-	}, "late NONE, commit error, events [], marks []", ""},
+	}, "late NONE, commit error, events [], marks []", nil},
 }
 
 // TestLiveF1OwnBroker runs what needs a broker of its own: it advertises the

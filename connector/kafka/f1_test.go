@@ -186,7 +186,7 @@ type scenario struct {
 	run        func(f *f1) error
 	want       string
 	// or is what a race may come to instead.
-	or string
+	or []string
 }
 
 // hazards are what happens to a client that goes on with the same producer.
@@ -194,33 +194,33 @@ var hazards = []scenario{
 	{"1", "late abort: e2 is gone, o2 is there, and the commit says nothing", func(f *f1) error {
 		f.first(false, stallClient)
 		return f.abortedBetween()
-	}, "late NONE, commit nil, events [], marks [o2]", ""},
+	}, "late NONE, commit nil, events [], marks [o2]", nil},
 	{"1R", "the same after a reset of the connection", func(f *f1) error {
 		f.first(false, cut)
 		return f.abortedBetween()
-	}, "late NONE, commit nil, events [], marks [o2]", ""},
+	}, "late NONE, commit nil, events [], marks [o2]", nil},
 	{"1b", "late abort, then one more event into an enlisted partition: the broker verifies", func(f *f1) error {
 		f.first(false, cut)
 		f.begin()
 		f.must("e2a")
 		f.deliver()
 		return errors.Join(f.put("e3a"), f.commit())
-	}, "late NONE, commit error, events [], marks []", ""},
+	}, "late NONE, commit error, events [], marks []", nil},
 	{"1c", "late abort when everything is written: the client calls it fatal", func(f *f1) error {
 		f.first(false, cut)
 		f.begin()
 		f.must("e2a", "o2")
 		f.deliver()
 		return f.commit()
-	}, "late NONE, commit fatal, events [], marks []", ""},
+	}, "late NONE, commit fatal, events [], marks []", nil},
 	{"2", "late commit: the events of an abandoned transaction are there", func(f *f1) error {
 		f.first(true, stallClient)
 		return f.committedBetween()
-	}, "late NONE, commit none, events [e1 e2a], marks [o1]", ""},
+	}, "late NONE, commit none, events [e1 e2a], marks [o1]", nil},
 	{"2R", "the same after a reset", func(f *f1) error {
 		f.first(true, cut)
 		return f.committedBetween()
-	}, "late NONE, commit none, events [e1 e2a], marks [o1]", ""},
+	}, "late NONE, commit none, events [e1 e2a], marks [o1]", nil},
 	{"2b", "late commit, then the rest: complete, but in two transactions", func(f *f1) error {
 		f.first(true, cut)
 		f.begin()
@@ -228,14 +228,14 @@ var hazards = []scenario{
 		f.deliver()
 		f.must("o2")
 		return f.commit()
-	}, "late NONE, commit nil, events [e1 e2a], marks [o1 o2]", ""},
+	}, "late NONE, commit nil, events [e1 e2a], marks [o1 o2]", nil},
 	{"2p", "PRIME first: the tear is seen, and says so", func(f *f1) error {
 		f.first(true, cut)
 		f.begin()
 		f.must("PRIME2", "e2a")
 		f.deliver()
 		return errors.Join(f.put("o2"), f.commit())
-	}, "late NONE, commit error, events [e1 e2a], marks [PRIME2 o1]", ""},
+	}, "late NONE, commit error, events [e1 e2a], marks [PRIME2 o1]", nil},
 	{"2w", "events and checkpoint together: a checkpoint without its event", func(f *f1) error {
 		f.first(true, cut)
 		f.begin()
@@ -243,7 +243,7 @@ var hazards = []scenario{
 		f.must("e2a", "o2")
 		f.deliver()
 		return errors.Join(f.put("e3a"), errAbandoned)
-	}, "late NONE, commit none, events [e1 e2a], marks [PRIME2 o1 o2]", ""},
+	}, "late NONE, commit none, events [e1 e2a], marks [PRIME2 o1 o2]", nil},
 	{"2x", "the same, the event's partition not yet enlisted", func(f *f1) error {
 		f.first(true, cut)
 		f.begin()
@@ -252,7 +252,7 @@ var hazards = []scenario{
 		f.deliver()
 		f.must("e2b")
 		return errAbandoned
-	}, "late NONE, commit none, events [e1 e2a], marks [PRIME2 o1 o2]", ""},
+	}, "late NONE, commit none, events [e1 e2a], marks [PRIME2 o1 o2]", nil},
 }
 
 // abortedBetween goes on as if nothing were: an event, the late abort, its
@@ -286,19 +286,19 @@ var protections = []scenario{
 			}
 		}
 		return nil
-	}, "late NONE, commit nil, events [e1 e2], marks [o1 o2]", ""},
+	}, "late NONE, commit nil, events [e1 e2], marks [o1 o2]", nil},
 	{"3a", "a new producer after the doubt, then the late abort", func(f *f1) error {
 		f.first(false, stallClient)
 		f.open()
 		return f.abortedBetween()
-	}, "late refused, commit nil, events [e2a], marks [o2]", ""},
+	}, "late refused, commit nil, events [e2a], marks [o2]", nil},
 	{"3b", "a new producer after the doubt, then the late commit", func(f *f1) error {
 		f.first(true, stallClient)
 		f.open()
 		return f.committedBetween()
-	}, "late refused, commit none, events [e1], marks [o1]", ""},
+	}, "late refused, commit none, events [e1], marks [o1]", nil},
 	{"3c", "no commit gets through; new producer, replay, and all of them arrive in its middle", everyCommitLate,
-		"late refused, commit nil, events [e1'], marks [PRIME1' o1']", ""},
+		"late refused, commit nil, events [e1'], marks [PRIME1' o1']", nil},
 	{"3d", "purge and close with a transaction open: the next one aborts it", func(f *f1) error {
 		f.said = "NONE"
 		f.open()
@@ -308,25 +308,29 @@ var protections = []scenario{
 		f.begin()
 		f.must("PRIME1'", "e1'", "o1'")
 		return f.commit()
-	}, "late NONE, commit nil, events [e1'], marks [PRIME1' o1']", ""},
+	}, "late NONE, commit nil, events [e1'], marks [PRIME1' o1']", nil},
 	{"4", "PRIME first, late abort: the checkpoint is refused", func(f *f1) error {
 		f.first(false, stallClient)
 		return f.primedAbort(true)
-	}, "late NONE, commit error, events [], marks []", ""},
+	}, "late NONE, commit error, events [], marks []", nil},
 	{"4b", "the same with an event in a new partition", func(f *f1) error {
 		f.first(false, cut)
 		return f.primedAbort(true, "e2b")
-	}, "late NONE, commit error, events [], marks []", ""},
+	}, "late NONE, commit error, events [], marks []", nil},
 	{"4r", "the same without waiting for the abort", func(f *f1) error {
 		f.first(false, cut)
 		return f.primedAbort(false, "e2b")
-	}, "late NONE, commit error, events [], marks []", lostInTheRace},
+	}, "late NONE, commit error, events [], marks []", []string{lostInTheRace, tooLate}},
 }
 
 // lostInTheRace is what became of 4r on Apache Kafka once, as of 4w always: the
 // checkpoint joined the transaction that was being aborted, the event the next
 // one. PRIME alone does not protect.
 const lostInTheRace = "late NONE, commit nil, events [e2b], marks []"
+
+// tooLate is what became of it when the commit had begun before the abort was
+// read: nothing.
+const tooLate = "late CONCURRENT_TRANSACTIONS, commit nil, events [e2a e2b], marks [PRIME2 o2]"
 
 // primedAbort writes PRIME and an event, lets the late abort come, and goes on
 // with more events and the checkpoint.
@@ -383,7 +387,7 @@ func runScenario(t *testing.T, st *scene, s scenario) {
 	f := &f1{scene: st, t: t}
 	defer f.leave()
 	have := f.outcome(s.run(f))
-	if have != s.want && (s.or == "" || have != s.or) {
+	if have != s.want && !slices.Contains(s.or, have) {
 		t.Errorf("%s\nhave %s\nwant %s", s.what, have, s.want)
 	}
 }

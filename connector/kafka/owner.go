@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	ck "github.com/confluentinc/confluent-kafka-go/v2/kafka"
@@ -49,6 +50,9 @@ type owner struct {
 	err    error
 	group  groupState
 
+	// leaving says that the task is being handed over by a caller who has
+	// stopped writing.
+	leaving atomic.Bool
 	// subscribe takes topics to subscribe to instead.
 	subscribe chan []string
 	quit      chan struct{}
@@ -188,7 +192,7 @@ func (w *owner) rebalance(c *ck.Consumer, ev ck.Event) error {
 	case ck.RevokedPartitions:
 		if w.includesTask(ev.Partitions) {
 			w.set(false, nil)
-			if !c.AssignmentLost() && !w.closing() {
+			if !c.AssignmentLost() && !w.closing() && !w.leaving.Load() {
 				// The successor is assigned only after this returns.
 				ctx, cancel := context.WithTimeout(context.Background(), handBack)
 				w.yield(ctx)
@@ -265,6 +269,7 @@ func (w *owner) handOver(topic string) {
 	if !wanted {
 		return
 	}
+	w.leaving.Store(true)
 	w.set(false, nil)
 	w.subscribe <- []string{topic}
 	timeout := time.NewTimer(handOverPatience)

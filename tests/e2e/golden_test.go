@@ -108,6 +108,7 @@ var changing = []struct {
 	{regexp.MustCompile(`\bbinlog\.\d{6}\b`), "FILE"},
 	{regexp.MustCompile(`\b\d{1,2}-\d+-\d+(,\d+-\d+-\d+)*\b`), "GTID"},
 	{regexp.MustCompile(`\b\d+ is used by\b`), "N is used by"},
+	{regexp.MustCompile(`\bcheckpoint \d+ \(`), "checkpoint N ("},
 	{regexp.MustCompile(`\b(takes|bytes=|size=) ?\d{4}\b`), "${1} N"},
 	{regexp.MustCompile(`\bhas \d+ bytes\b`), "has N bytes"},
 	{regexp.MustCompile(`\b(MySQL|MariaDB) \d+\.\d+\.\d+[^\s,]*`), "${1} VERSION"},

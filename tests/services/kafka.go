@@ -224,9 +224,11 @@ func (c *Cluster) prepare(ctx context.Context, b *Broker, o KafkaOptions) error 
 }
 
 // id derives the cluster's id from its addresses, since all brokers must be
-// formatted with the same one. Kafka writes a UUID in base64.
+// formatted with the same one. Kafka writes a UUID in base64; one that begins
+// with "-" would be taken for an option.
 func (c *Cluster) id() string {
 	id := uuid.NewSHA1(uuid.NameSpaceURL, []byte(c.Bootstrap))
+	id[0] &= 0x7f
 	return base64.RawURLEncoding.EncodeToString(id[:])
 }
 
