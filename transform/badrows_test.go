@@ -141,16 +141,16 @@ func TestOnlyRowsAreTolerated(t *testing.T) {
 	absent := withID("bad", "x")
 	absent[4] = pipeline.Value{}
 	_, err := batchOf(tr, insert(outbox(), absent))
-	refusal(t, err, pipeline.ExitRefused)
+	_ = refusal(t, err, pipeline.ExitRefused)
 	_, err = batchOf(tr, insert(&pipeline.Table{Schema: "a", Name: "b", Columns: []pipeline.Column{varchar("id")}}, []pipeline.Value{str("1")}))
-	refusal(t, err, pipeline.ExitConfig)
+	_ = refusal(t, err, pipeline.ExitConfig)
 	_, err = batchOf(mustPrepare(t, envelopeSettings(), Deps{}), insert(outbox(), withID("", "x")))
-	refusal(t, err, pipeline.ExitBadData)
+	_ = refusal(t, err, pipeline.ExitBadData)
 	tr = mustPrepare(t, tolerantSettings(), Deps{NewTopic: func(context.Context, string) error {
 		return &pipeline.Refusal{Exit: pipeline.ExitRefused, Rule: "topic-missing", What: "it is missing"}
 	}})
 	_, err = batchOf(tr, insert(outbox(), withID("a", "x")))
-	refusal(t, err, pipeline.ExitRefused)
+	_ = refusal(t, err, pipeline.ExitRefused)
 }
 
 // TestDeadLetterTopicIsNoEventTopic: a row cannot name it.

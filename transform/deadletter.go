@@ -100,7 +100,7 @@ const (
 func columnsOf(row *pipeline.Row, reads []bool, limit int) []LetterColumn {
 	var list []LetterColumn
 	for i := range row.Table.Columns {
-		if reads != nil && !reads[i] {
+		if i < len(reads) && !reads[i] {
 			continue
 		}
 		c := &row.Table.Columns[i]

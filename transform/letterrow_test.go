@@ -54,7 +54,7 @@ func TestLetterKeepsTheRow(t *testing.T) {
 					if (image[0] == nil) != (image[1] == nil) {
 						t.Fatalf("%s: an image too many or too few", op)
 					}
-					if image[0] != nil && (image[0][i].Kind != image[1][i].Kind || image[0][i].Word != image[1][i].Word || !bytes.Equal(image[0][i].Bytes, image[1][i].Bytes)) {
+					if len(image[0]) > i && (image[0][i].Kind != image[1][i].Kind || image[0][i].Word != image[1][i].Word || !bytes.Equal(image[0][i].Bytes, image[1][i].Bytes)) {
 						t.Errorf("%s: %s is %+v, was %+v", op, columns[i].Name, image[1][i], image[0][i])
 					}
 				}

@@ -133,6 +133,7 @@ func TestEveryBadRowGoesToTheDeadLetters(t *testing.T) {
 			p := s.start(t)
 			pending = append(pending, func() {
 				t.Run(row.name, func(t *testing.T) { s.setsAside(t, p, row, stops[row.name]) })
+				p.kill() // of a row that was not chosen, too
 			})
 			if len(pending) == atOnce {
 				pending[0]()
