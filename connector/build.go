@@ -30,6 +30,7 @@ func (t *task) open(log *slog.Logger) *running {
 	t.sink.Report = func(s pipeline.State, text string) { report(s, text) }
 	r.ddl = newDDLWatch(t, log)
 	t.source.Log, t.source.Reads, t.source.OnDDL = log, records.reads(t.transform), r.ddl.tell
+	t.source.KeepBadText = t.transform.Bad.GoOn()
 	if slot, err := kafka.HoldSlot(slotDir(), t.sink.Group(), t.sink.Host); err == nil {
 		r.slot, t.sink.Member = slot, slot.Member
 	} else {

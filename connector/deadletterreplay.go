@@ -227,7 +227,8 @@ func (t *task) events(ctx context.Context, c *chosen) ([]kafka.ReplayLetter, err
 	}
 	sink := kafka.New(t.sink)
 	defer func() { _ = sink.Close() }()
-	t.transform.Bad = transform.BadRows{}
+	// What is still bad then comes back as such, whatever is configured.
+	t.transform.Bad = transform.BadRows{Drop: true}
 	records := &lateTransformer{close: func() {}}
 	defer func() { records.close() }()
 	if err := t.prepare(ctx, records, sink, t.sink.Log); err != nil {
@@ -239,11 +240,6 @@ func (t *task) events(ctx context.Context, c *chosen) ([]kafka.ReplayLetter, err
 		made, err := t.event(ctx, l, records.Transformer)
 		if err != nil {
 			return nil, err
-		}
-		for j := range made {
-			if err := sink.Fits(&made[j]); err != nil {
-				return nil, t.still(l, err)
-			}
 		}
 		list = append(list, kafka.ReplayLetter{Partition: l.Partition, Offset: l.Offset, Records: made})
 	}
@@ -271,31 +267,20 @@ func (t *task) event(ctx context.Context, l *kafka.Letter, tr *transform.Transfo
 	var batch pipeline.Batch
 	for {
 		err := tr.Transform(ctx, seg, &batch)
-		if err == nil {
-			return slices.Clone(batch.Records), nil
+		if errors.Is(err, pipeline.ErrUnknown) {
+			batch.Reset()
+			if err := tr.Learn(ctx); err != nil {
+				return nil, err
+			}
+			continue
 		}
-		if !errors.Is(err, pipeline.ErrUnknown) {
-			return nil, t.still(l, err)
+		if err == nil && len(batch.Bad) > 0 {
+			bad := &batch.Bad[0]
+			return nil, t.unfit(l, "deadletter-unfit", "the row still cannot become an event",
+				"correct the configuration or the schemas, or leave the letter out with --offset", errors.New(bad.Rule+": "+bad.Why))
 		}
-		batch.Reset()
-		if err := tr.Learn(ctx); err != nil {
-			return nil, err
-		}
+		return slices.Clone(batch.Records), err
 	}
-}
-
-// still is the refusal of a letter that has not become better.
-func (t *task) still(l *kafka.Letter, err error) error {
-	var r *pipeline.Refusal
-	if !errors.As(err, &r) || r.Exit != pipeline.ExitBadData {
-		return err
-	}
-	// How to pass over the transaction, which the refusal's own fix says, is
-	// not the question here.
-	cause := *r
-	cause.Fix = ""
-	return t.unfit(l, "deadletter-unfit", "the row still cannot become an event",
-		"correct the configuration or the schemas, or leave the letter out with --offset", &cause)
 }
 
 // publish replays the letters and leaves a line about it.

@@ -16,7 +16,10 @@ import (
 // refuses still stop the connector.
 func (t *Transformer) tolerant(ctx context.Context, p *plan, j *rowJob) error {
 	mark := j.batch.Mark()
-	err := p.transform(ctx, j)
+	err := j.badText()
+	if err == nil {
+		err = p.transform(ctx, j)
+	}
 	if err == nil {
 		err = t.fit(j.batch.Since(mark))
 	}
@@ -49,6 +52,21 @@ func (t *Transformer) tolerant(ctx context.Context, p *plan, j *rowJob) error {
 	}
 	bad.Why += " (at " + r.Where + ")"
 	j.batch.Bad = append(j.batch.Bad, bad)
+	return nil
+}
+
+// badText refuses a row with text that is not valid in its character set, which
+// a source gives where bad rows do not stop the connector.
+func (j *rowJob) badText() error {
+	for _, image := range [...][]pipeline.Value{j.row.After, j.row.Before} {
+		for i := range image {
+			if image[i].Kind == pipeline.KindBadText {
+				return j.refuse(pipeline.Refusal{
+					Rule: "character-set", What: "the value is not valid text in its column's character set", Where: j.row.Table.Columns[i].Name,
+				})
+			}
+		}
+	}
 	return nil
 }
 

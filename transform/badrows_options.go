@@ -20,8 +20,8 @@ type BadRows struct {
 	Drop bool
 }
 
-// goOn reports whether the connector goes on behind a bad row.
-func (b *BadRows) goOn() bool { return b.Drop || b.Topic != "" }
+// GoOn reports whether the connector goes on behind a bad row.
+func (b *BadRows) GoOn() bool { return b.Drop || b.Topic != "" }
 
 const (
 	toleranceKey = "errors.tolerance"

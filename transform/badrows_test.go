@@ -179,6 +179,29 @@ func TestBadDocumentIsForgotten(t *testing.T) {
 	}
 }
 
+// TestBadText: a value that is no text is kept as it stands, and the row comes
+// back from its letter as bad as it was.
+func TestBadText(t *testing.T) {
+	tr := mustPrepare(t, tolerantSettings(), Deps{})
+	broken := withID("bad", "")
+	broken[2] = pipeline.Value{Kind: pipeline.KindBadText, Bytes: []byte("a\xff")}
+	b := tolerated(t, tr, insert(outbox(), broken), insert(outbox(), withID("good", "")))
+	if len(b.Records) != 2 || b.Records[0].Key != nil || string(b.Records[1].ID) != "good" {
+		t.Fatalf("%d records", len(b.Records))
+	}
+	l := letterOf(t, &b.Records[0])
+	if l.Rule != "character-set" || l.Field != "aggregateid" || string(l.Row[2].After.Bytes) != "a\xff" || l.Row[2].After.Text != "" {
+		t.Fatalf("%+v", l)
+	}
+	seg, err := l.Segment(testTx.GTID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again := tolerated(t, tr, seg.Rows...); letterOf(t, &again.Records[0]).Rule != "character-set" {
+		t.Error("a letter's bad text is taken")
+	}
+}
+
 // limited is a sink that takes records of so many bytes.
 func limited(limit int) func(*pipeline.Record) error {
 	return func(r *pipeline.Record) error {
@@ -238,7 +261,7 @@ func TestShapeRowIsOneLetter(t *testing.T) {
 }
 
 func TestBadRowSettings(t *testing.T) {
-	if o := ReadOptions(envelopeSettings(topicKey + "=x")); o.Bad.goOn() {
+	if o := ReadOptions(envelopeSettings(topicKey + "=x")); o.Bad.GoOn() {
 		t.Error("a topic without tolerance is no tolerance")
 	}
 	for _, bad := range [][]string{{"errors.tolerance=all"}, {"millrace.errors.drop=true"}, {"errors.tolerance=all", topicKey + "=a", "millrace.errors.drop=true"},

@@ -87,6 +87,7 @@ var kindNames = map[pipeline.Kind]string{
 	pipeline.KindDecimal: "decimal", pipeline.KindText: "text", pipeline.KindEnum: "enum", pipeline.KindSet: "set", pipeline.KindBytes: "bytes",
 	pipeline.KindJSON: "json", pipeline.KindDate: "date", pipeline.KindDateTime: "datetime", pipeline.KindTimestamp: "timestamp",
 	pipeline.KindTime: "time", pipeline.KindYear: "year", pipeline.KindInet: "inet",
+	pipeline.KindBadText: "badtext",
 }
 
 // Bounds of columnsOf that are no number of bytes.
@@ -141,7 +142,7 @@ func letterValue(v pipeline.Value, c *pipeline.Column, limit int) *LetterValue {
 				l.Text = string(text)
 			}
 		}
-	case v.Kind == pipeline.KindBytes:
+	case v.Kind == pipeline.KindBytes || v.Kind == pipeline.KindBadText:
 		l.Bytes = kept
 	case len(v.Bytes) > 0:
 		l.Text = cutText(string(v.Bytes), len(kept))

@@ -79,7 +79,7 @@ func (v *LetterValue) value() (pipeline.Value, error) {
 		}
 		out := pipeline.Value{Kind: kind, Word: v.Word}
 		switch kind {
-		case pipeline.KindBytes, pipeline.KindJSON:
+		case pipeline.KindBytes, pipeline.KindJSON, pipeline.KindBadText:
 			out.Bytes = v.Bytes
 		case pipeline.KindDecimal, pipeline.KindText, pipeline.KindEnum, pipeline.KindSet, pipeline.KindInet:
 			out.Bytes = []byte(v.Text)

@@ -160,7 +160,7 @@ func (t *Transformer) Transform(ctx context.Context, seg *pipeline.Segment, batc
 			return err
 		}
 		job := rowJob{row: row, tx: &seg.Txs[row.Tx], batch: batch}
-		if t.opts.Bad.goOn() {
+		if t.opts.Bad.GoOn() {
 			err = t.tolerant(ctx, p, &job)
 		} else {
 			err = p.transform(ctx, &job)
