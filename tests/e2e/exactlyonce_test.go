@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -70,7 +71,8 @@ func TestKilledAtRandomMoments(t *testing.T) {
 }
 
 // TestStandbyTakesOver runs two instances of which the active one is killed
-// again and again. E2E_TAKEOVERS is how often.
+// again and again. E2E_TAKEOVERS is how often, E2E_TAKEOVER_SECONDS how long it
+// works before. Each kill fences once, and nothing else does.
 func TestStandbyTakesOver(t *testing.T) {
 	r := newRig(t, services.MySQL(t), 6)
 	w := r.pool(t)
@@ -83,16 +85,30 @@ func TestStandbyTakesOver(t *testing.T) {
 	written := make(chan struct{})
 	go func() {
 		defer close(written)
-		w.fill(ctx, t, takeovers*8_000, 4)
+		w.fill(ctx, t, takeovers*(8_000+number(t, "E2E_TAKEOVER_SECONDS", 0)*500), 4)
 	}()
+	all := []*process{active, standby}
 	for range takeovers {
+		select { // the moment is the point of the test
+		case <-time.After(time.Duration(number(t, "E2E_TAKEOVER_SECONDS", 0)) * time.Second):
+		case <-ctx.Done():
+			t.Fatal(ctx.Err())
+		}
 		active.kill()
 		began := time.Now()
 		standby.streaming(t)
 		t.Logf("taken over after %v", time.Since(began).Round(time.Millisecond))
 		active, standby = standby, r.start(t)
+		all = append(all, standby)
 		standby.logged(t, "to=STANDBY")
 	}
 	<-written
 	w.verify(ctx, t)
+	fenced := 0
+	for _, p := range all {
+		fenced += strings.Count(p.log.String(), "to=FENCING")
+	}
+	if fenced != takeovers+1 {
+		t.Errorf("fenced %d times, and %d kills", fenced, takeovers)
+	}
 }
