@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -186,6 +187,7 @@ func (w *owner) rebalance(c *ck.Consumer, ev ck.Event) error {
 		if err := c.Pause(ev.Partitions); err != nil {
 			return fmt.Errorf("pause: %w", err)
 		}
+		w.narrow(ev.Partitions)
 		if w.includesTask(ev.Partitions) {
 			w.set(true, nil)
 		}
@@ -204,6 +206,20 @@ func (w *owner) rebalance(c *ck.Consumer, ev ck.Event) error {
 		}
 	}
 	return nil
+}
+
+// narrow ends a nudge: a member that stayed subscribed to more than the task
+// would share all of it with whoever joins, and the task could be what the
+// group takes from it. A member that leaves wants it taken.
+func (w *owner) narrow(assigned []ck.TopicPartition) {
+	other := func(p ck.TopicPartition) bool { return *p.Topic != w.opts.CheckpointTopic }
+	if w.leaving.Load() || !slices.ContainsFunc(assigned, other) {
+		return
+	}
+	select {
+	case w.subscribe <- []string{w.opts.CheckpointTopic}:
+	default: // another wish is served first, and brings an assignment, too
+	}
 }
 
 // includesTask reports whether the checkpoint partition is among partitions. A

@@ -85,14 +85,17 @@ func TestStandbyTakesOver(t *testing.T) {
 	written := make(chan struct{})
 	go func() {
 		defer close(written)
-		w.fill(ctx, t, takeovers*(8_000+number(t, "E2E_TAKEOVER_SECONDS", 0)*500), 4)
+		w.fill(ctx, t, takeovers*(8_000+number(t, "E2E_TAKEOVER_SECONDS", 2)*500), 4)
 	}()
 	all := []*process{active, standby}
 	for range takeovers {
 		select { // the moment is the point of the test
-		case <-time.After(time.Duration(number(t, "E2E_TAKEOVER_SECONDS", 0)) * time.Second):
+		case <-time.After(time.Duration(number(t, "E2E_TAKEOVER_SECONDS", 2)) * time.Second):
 		case <-ctx.Done():
 			t.Fatal(ctx.Err())
+		}
+		if strings.Contains(standby.log.String(), "to=FENCING") {
+			t.Error("the task has moved, and nobody was killed")
 		}
 		active.kill()
 		began := time.Now()
