@@ -30,6 +30,7 @@ func (t *task) open(log *slog.Logger) *running {
 	t.sink.Report = func(s pipeline.State, text string) { report(s, text) }
 	r.ddl = newDDLWatch(t, log)
 	t.source.Log, t.source.Reads, t.source.OnDDL = log, records.reads(t.transform), r.ddl.tell
+	t.source.KeepBadText = t.transform.Bad.GoOn()
 	if slot, err := kafka.HoldSlot(slotDir(), t.sink.Group(), t.sink.Host); err == nil {
 		r.slot, t.sink.Member = slot, slot.Member
 	} else {
@@ -107,9 +108,7 @@ func (l *lateTransformer) reads(o transform.Options) func(*pipeline.Table) []boo
 
 // prepare makes the transformer, registers schemas and checks topics.
 func (t *task) prepare(ctx context.Context, records *lateTransformer, sink *kafka.Sink, log *slog.Logger) error {
-	tr, free, err := t.transformer(log, func(ctx context.Context, topic string) error {
-		return newTopic(ctx, sink, topic)
-	})
+	tr, free, err := t.transformer(log, sink)
 	if err != nil {
 		return err
 	}
@@ -139,13 +138,17 @@ func newTopic(ctx context.Context, sink *kafka.Sink, topic string) error {
 }
 
 // transformer makes the transformer with its catalogue and registry; free frees
-// the latter's connections. newTopic may be nil.
-func (t *task) transformer(log *slog.Logger, newTopic func(context.Context, string) error) (tr *transform.Transformer, free func(), err error) {
+// the latter's connections. Without a sink, nothing is asked about topics.
+func (t *task) transformer(log *slog.Logger, sink *kafka.Sink) (tr *transform.Transformer, free func(), err error) {
 	run, err := uuid.NewV7()
 	if err != nil {
 		return nil, nil, fmt.Errorf("make a run id: %w", err)
 	}
-	deps := transform.Deps{RunID: run.String(), Log: log, Defaults: binlog.NewFacts(t.source), NewTopic: newTopic}
+	deps := transform.Deps{RunID: run.String(), Log: log, Defaults: binlog.NewFacts(t.source)}
+	if sink != nil {
+		deps.Fits = sink.Fits
+		deps.NewTopic = func(ctx context.Context, topic string) error { return newTopic(ctx, sink, topic) }
+	}
 	free = func() {}
 	if t.transform.Declares() {
 		port, err := t.client(log)

@@ -116,7 +116,7 @@ var withoutEffect = []struct {
 	{"a connector is one task here, delivers exactly once and retries as long as it takes", []string{
 		"tasks.max", "tasks.max.enforce", "config.action.reload", "exactly.once.support", "exactly.once.source.support",
 		"transaction.boundary", "transaction.boundary.interval.ms", "errors.max.retries", "errors.retry.timeout", "errors.retry.delay.max.ms",
-		"retriable.restart.connector.wait.ms", "errors.log.enable", "errors.log.include.messages", "errors.deadletterqueue.*"}},
+		"retriable.restart.connector.wait.ms", "errors.log.enable", "errors.log.include.messages"}},
 	{"only events are written: no change, heartbeat, transaction or schema change topics", []string{
 		"topic.naming.strategy", "topic.delimiter", "topic.cache.size", "topic.heartbeat.*", "topic.transaction", "transaction.topic",
 		"transaction.metadata.factory", "heartbeat.*", "include.query", "source.struct.version", "unavailable.value.placeholder",

@@ -137,7 +137,9 @@ func (t *task) offlineTransformer(ctx context.Context, offline *offlineRegistry)
 			return nil, fmt.Errorf("load schemas: %w", err)
 		}
 	}
-	tr, err := transform.New(t.transform, deps)
+	opts := t.transform
+	opts.Bad = transform.BadRows{} // a row that is bad is what an application's CI wants to hear of
+	tr, err := transform.New(opts, deps)
 	if err != nil {
 		return nil, err
 	}

@@ -117,9 +117,6 @@ const (
 
 // readPolicies takes what Kafka Connect itself would act on.
 func readPolicies(view *config.View) {
-	if pipeline.OneOf(view, "errors.tolerance", "none", "all") == "all" {
-		view.Problem("errors.tolerance", "all is not supported yet: bad input stops the connector (none)")
-	}
 	if v, set := view.Lookup("exactly.once.source.support"); set && strings.EqualFold(v, "disabled") {
 		view.Warn("exactly.once.source.support", "does not lower the guarantee here: exactly-once stays on; millrace.delivery=at-least-once turns it off")
 	}

@@ -36,6 +36,9 @@ least grants, and ACLs. With configuration files it is for their tables, users a
 			}
 			for _, t := range s.tasks {
 				topics := append([]string{}, t.transform.Aggregates...)
+				if dead := t.transform.Bad.Topic; dead != "" {
+					topics = append(topics, dead)
+				}
 				if _, err := fmt.Fprintf(out.stdout, "-- connector %s\n%s\n%s\n", t.name, binlog.SQL(t.source.Flavor, t.source), kafka.ACLs(t.sink, topics)); err != nil {
 					return err
 				}

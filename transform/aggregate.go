@@ -86,8 +86,9 @@ func newCodecs(catalog *schemas.Catalog, extra avro.ExtraFields) (*codecs, error
 	return c, nil
 }
 
-// Topics returns the topics of the known aggregates, sorted: those with a
-// schema folder and those of millrace.aggregates.
+// Topics returns the topics that are known, sorted: those of aggregates with a
+// schema folder and of millrace.aggregates, those of plain tables, and the
+// dead-letter topic.
 func (t *Transformer) Topics() []string {
 	return slices.Sorted(maps.Keys(t.topics))
 }

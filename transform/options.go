@@ -79,6 +79,9 @@ type Options struct {
 	// TraceParent and TraceState are columns with W3C trace context, or empty.
 	TraceParent, TraceState string
 
+	// Bad says what becomes of rows that cannot become events.
+	Bad BadRows
+
 	// Notes are things to tell once: old names taken in their old meaning.
 	Notes []string
 }
@@ -101,6 +104,7 @@ func ReadOptions(s pipeline.Settings) Options {
 	if strings.Contains(strings.ToLower(pipeline.String(s, "connector.class", "")), "mariadb") {
 		o.Connector = "mariadb"
 	}
+	o.Bad = readBadRows(s)
 	o.chain(s)
 	if o.Transform == "" {
 		return o

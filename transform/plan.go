@@ -259,7 +259,11 @@ func (p *plan) newRoute(j *rowJob, value string) (*route, error) {
 	if err != nil {
 		return nil, j.unreadable(p.route.meta.Name, err)
 	}
-	if why := badTopic(topic); why != "" {
+	why := badTopic(topic)
+	if topic == t.opts.Bad.Topic && why == "" {
+		why = "which is the dead-letter topic"
+	}
+	if why != "" {
 		return nil, j.refuse(pipeline.Refusal{
 			Rule: "topic-name", What: fmt.Sprintf("the routing value %q gives the topic %q, %s", value, topic, why), Where: p.route.meta.Name,
 			Fix: "correct what writes such rows, or map the value with transforms." + t.opts.Transform + ".route.topic.regex and .route.topic.replacement",

@@ -30,6 +30,8 @@ func TestRefusalTexts(t *testing.T) {
 	say("columns without names", err)
 	tr = mustTransformer(t, envelopeSettings(), Deps{Catalog: embedded(t), Registry: &registry{}, History: unreadable{}})
 	say("a registered version that is no schema", tr.Prepare(context.Background()))
+	job := rowJob{row: &pipeline.Row{Table: outbox(), After: []pipeline.Value{{Kind: pipeline.KindBadText}}}, tx: &testTx}
+	say("text that is none, where bad rows are tolerated", job.badText())
 	shapeRefusals(t, say)
 	if os.Getenv("UPDATE_GOLDEN") != "" {
 		if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil {

@@ -297,16 +297,7 @@ func (s *shapePlan) changeValue(j *rowJob, c change) ([]byte, error) {
 func (s *shapePlan) headers(j *rowJob, rec *pipeline.Record, c change, suffix string) error {
 	b := j.batch
 	at := len(b.Arena)
-	b.Arena = append(append(append(b.Arena, s.table.Schema...), '.'), s.table.Name...)
-	b.Arena = append(b.Arena, '/')
-	if j.tx.GTID.IsZero() {
-		b.Arena = append(append(b.Arena, j.tx.File...), ':')
-		b.Arena = strconv.AppendUint(b.Arena, j.tx.StartPos, 10)
-	} else {
-		b.Arena = j.tx.GTID.AppendText(b.Arena)
-	}
-	b.Arena = strconv.AppendInt(append(b.Arena, '/'), int64(j.row.Ordinal), 10)
-	b.Arena = append(b.Arena, suffix...)
+	b.Arena = append(j.appendPlace(b.Arena), suffix...)
 	rec.ID = b.Arena[at:len(b.Arena):len(b.Arena)]
 	start := len(b.HeaderArena)
 	b.HeaderArena = append(b.HeaderArena, pipeline.Header{Key: "id", Value: rec.ID})
@@ -319,6 +310,20 @@ func (s *shapePlan) headers(j *rowJob, rec *pipeline.Record, c change, suffix st
 	}
 	rec.Headers = b.HeaderArena[start:len(b.HeaderArena):len(b.HeaderArena)]
 	return nil
+}
+
+// appendPlace appends the row's place in the log, which tells it from every
+// other: database.table/transaction/ordinal.
+func (j *rowJob) appendPlace(dst []byte) []byte {
+	dst = append(append(append(dst, j.row.Table.Schema...), '.'), j.row.Table.Name...)
+	dst = append(dst, '/')
+	if j.tx.GTID.IsZero() {
+		dst = append(append(dst, j.tx.File...), ':')
+		dst = strconv.AppendUint(dst, j.tx.StartPos, 10)
+	} else {
+		dst = j.tx.GTID.AppendText(dst)
+	}
+	return strconv.AppendInt(append(dst, '/'), int64(j.row.Ordinal), 10)
 }
 
 // key appends the key: the text of the one column that makes it, or a JSON list

@@ -40,6 +40,9 @@ func (o *Options) tableShape(s pipeline.Settings, prefix string) {
 		if why := badTopic(e.Topic); why != "" {
 			s.Problem(key, "the table "+e.Table+" gives the topic "+strconv.Quote(e.Topic)+", "+why)
 		}
+		if e.Topic == o.Bad.Topic {
+			s.Problem(topicKey, "is also the topic of the table "+e.Table+": choose another")
+		}
 		if slices.ContainsFunc(o.Tables, func(t TableEntry) bool { return t.Table == e.Table }) {
 			s.Problem(key, "the table "+e.Table+" stands twice")
 		}

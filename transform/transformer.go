@@ -54,6 +54,10 @@ type Deps struct {
 	// NewTopic is called, if set, before the first record for a topic that
 	// [Transformer.Topics] does not list, so that it can be checked or made.
 	NewTopic func(ctx context.Context, topic string) error
+	// Fits, if set, is asked about each record where bad rows do not stop the
+	// connector: whether Kafka takes it, by its size and partition. Nil means
+	// yes, a *pipeline.Refusal that the row is bad.
+	Fits func(*pipeline.Record) error
 	// RunID is the text of the header __debezium.context.runId: a UUID that is
 	// new at each start.
 	RunID string
@@ -121,6 +125,9 @@ func New(opts Options, deps Deps) (*Transformer, error) {
 	for _, note := range opts.Notes {
 		t.log.Warn("setting taken with a note", "note", note)
 	}
+	if topic := opts.Bad.Topic; topic != "" {
+		t.topics[topic] = true
+	}
 	if err := t.contextHeaders(); err != nil {
 		return nil, err
 	}
@@ -153,7 +160,12 @@ func (t *Transformer) Transform(ctx context.Context, seg *pipeline.Segment, batc
 			return err
 		}
 		job := rowJob{row: row, tx: &seg.Txs[row.Tx], batch: batch}
-		if err := p.transform(ctx, &job); err != nil {
+		if t.opts.Bad.GoOn() {
+			err = t.tolerant(ctx, p, &job)
+		} else {
+			err = p.transform(ctx, &job)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -189,6 +201,8 @@ type rowJob struct {
 	batch *pipeline.Batch
 	// renamed says that the row is an update of its primary key.
 	renamed bool
+	// column is the one that the last refusal is about, or empty.
+	column string
 }
 
 // refuse makes the refusal of a row that cannot become an event.
@@ -196,6 +210,7 @@ func (j *rowJob) refuse(r pipeline.Refusal) error {
 	if r.Exit == 0 {
 		r.Exit = pipeline.ExitBadData
 	}
+	j.column = r.Where
 	if r.Where == "" {
 		r.Where = j.row.Table.String()
 	} else {

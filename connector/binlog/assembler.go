@@ -38,6 +38,8 @@ type assemblerOptions struct {
 	captured func(schema, table string) bool
 	declared declaredColumns
 	reads    func(*pipeline.Table) []bool
+	// keepBadText is Options.KeepBadText.
+	keepBadText bool
 	// foreign says of which transactions the rows are not wanted; may be nil.
 	foreign func(pipeline.GTID) bool
 	limits  limits
@@ -114,7 +116,7 @@ func newAssembler(opts assemblerOptions, from pipeline.Position, set *gtidSet) (
 	}
 	a := &assembler{
 		assemblerOptions: opts,
-		dec:              newDecoder(decoderOptions{flavor: opts.flavor, captured: opts.captured, declared: opts.declared, reads: opts.reads, named: true}),
+		dec:              newDecoder(decoderOptions{flavor: opts.flavor, captured: opts.captured, declared: opts.declared, reads: opts.reads, keepBadText: opts.keepBadText, named: true}),
 		buf:              &segmentBuffer{first: true, last: true},
 		set:              set,
 		file:             from.File, pos: from.Pos,

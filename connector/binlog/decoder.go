@@ -15,6 +15,8 @@ type decoderOptions struct {
 	captured func(schema, table string) bool
 	// declared may be nil, and is called once for each new shape of a table.
 	declared declaredColumns
+	// keepBadText is Options.KeepBadText.
+	keepBadText bool
 	// reads is Options.Reads.
 	reads func(*pipeline.Table) []bool
 	// named refuses tables whose map names no columns, as with
@@ -152,7 +154,7 @@ func (d *decoder) images(kind rowKind, r *reader, buf *rowBuffer) error {
 	if r.err == nil && columns != len(d.last.wire) {
 		return fmt.Errorf("the event has %d columns and its table map %d", columns, len(d.last.wire))
 	}
-	first := imageReader{shape: d.last, buf: buf, present: r.bytes((columns + 7) / 8)}
+	first := imageReader{keepBadText: d.maps.opts.keepBadText, shape: d.last, buf: buf, present: r.bytes((columns + 7) / 8)}
 	second := first
 	if kind.op == pipeline.Update {
 		second.present = r.bytes((columns + 7) / 8)
@@ -199,9 +201,11 @@ func (d *decoder) images(kind rowKind, r *reader, buf *rowBuffer) error {
 
 // imageReader reads the row images that share one bitmap of columns.
 type imageReader struct {
-	shape   *shape
-	buf     *rowBuffer
-	present []byte
+	// keepBadText is Options.KeepBadText.
+	keepBadText bool
+	shape       *shape
+	buf         *rowBuffer
+	present     []byte
 	// n is the number of columns present.
 	n int
 	// partial: the images come behind binlog_row_value_options.
@@ -263,6 +267,9 @@ func (r *imageReader) read(before []pipeline.Value, data []byte) ([]pipeline.Val
 			v, n, err = r.difference(i, before, data)
 		default:
 			v, n, err = r.buf.value(w, &r.shape.table.Columns[i], data)
+			if r.keepBadText && v.Kind == pipeline.KindBadText {
+				err = nil
+			}
 		}
 		if err != nil {
 			return nil, nil, columnError(r.shape.table, i, err)

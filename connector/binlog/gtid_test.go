@@ -209,3 +209,25 @@ func FuzzGTIDSet(f *testing.F) {
 		}
 	})
 }
+
+func TestParseGTID(t *testing.T) {
+	for _, c := range []struct {
+		flavor pipeline.Flavor
+		text   string
+		fine   bool
+	}{
+		{pipeline.MySQL, "", true},
+		{pipeline.MySQL, "3e11fa47-71ca-11e1-9e33-c80aa9429562:23", true},
+		{pipeline.MySQL, "3e11fa47-71ca-11e1-9e33-c80aa9429562:blue:23", true},
+		{pipeline.MariaDB, "0-26181-71", true},
+		{pipeline.MySQL, "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-23", false},
+		{pipeline.MySQL, "0-26181-71", false},
+		{pipeline.MariaDB, "0-26181-71,1-1-1", false},
+		{pipeline.MariaDB, "x", false},
+	} {
+		g, err := ParseGTID(c.flavor, c.text)
+		if (err == nil) != c.fine || c.fine && g.String() != c.text {
+			t.Errorf("%s: %v, %v", c.text, g, err)
+		}
+	}
+}

@@ -61,6 +61,11 @@ type Options struct {
 	// all of them.
 	Reads func(*pipeline.Table) []bool
 
+	// KeepBadText gives text that is not valid in its character set as
+	// KindBadText, for a transformer that goes on behind bad rows; else the
+	// stream ends with a refusal.
+	KeepBadText bool
+
 	// SnapshotMode is Debezium's word, Start Millrace's: "", "earliest",
 	// "now", "gtid:<set>" or "<file>:<pos>".
 	SnapshotMode, Start string

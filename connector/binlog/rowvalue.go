@@ -197,7 +197,7 @@ func (b *rowBuffer) variable(w *wireColumn, c *pipeline.Column, data []byte) (pi
 	}
 	v, ok := b.textValue(pipeline.KindText, raw, w)
 	if !ok {
-		return v, n, errBadText
+		return pipeline.Value{Kind: pipeline.KindBadText, Bytes: raw}, n, errBadText
 	}
 	return v, n, nil
 }

@@ -103,7 +103,7 @@ const softBytes = 4 << 20
 func (c *connector) assemblerOptions() assemblerOptions {
 	o := c.opts
 	return assemblerOptions{
-		flavor: o.Flavor, captured: o.Captured, tables: o.tablesFingerprint(), declared: c.facts().declared, reads: o.Reads, foreign: o.Sources.foreign(),
+		flavor: o.Flavor, captured: o.Captured, tables: o.tablesFingerprint(), declared: c.facts().declared, reads: o.Reads, keepBadText: o.KeepBadText, foreign: o.Sources.foreign(),
 		limits: limits{
 			softRows: min(o.BatchRows, o.BufferRows), softBytes: min(softBytes, o.BufferBytes),
 			maxRows: o.BufferRows, maxBytes: o.BufferBytes, payload: o.PayloadBytes,

@@ -22,6 +22,7 @@ import (
 //	history     Checkpoint   after the commit, once a minute, with "minute" in the key; removed after millrace.checkpoint.history
 //	partitions  Counts       when it changes, and with each table
 //	moves       Moves        when a person moves the checkpoint, and with each table
+//	replayed    Replays      when dead letters are replayed, and with each table
 //	any other   JSON         a fact given by SetFact, when it changes, and with each table
 //
 // The topic is compacted: only the newest record of a key must survive. A
@@ -56,6 +57,7 @@ const (
 	kindHistory    = "history"
 	kindPartitions = "partitions"
 	kindMoves      = "moves"
+	kindReplayed   = "replayed"
 )
 
 // minuteLayout is how history keys name their minute, in UTC.

@@ -15,6 +15,11 @@ type TopicCreation struct {
 	// is created when Default is nil.
 	Groups  []CreationGroup
 	Default *TopicSpec
+	// DeadLetters is the dead-letter topic, or empty. As in Connect it has one
+	// partition, unless a group takes it. DeadLetterReplication makes it
+	// where that is set, whatever the others say.
+	DeadLetters           string
+	DeadLetterReplication int
 }
 
 // CreationGroup is one of topic.creation.groups.
@@ -33,6 +38,10 @@ type TopicSpec struct {
 
 // For returns how topic is to be created, or nil when it must exist already.
 func (c TopicCreation) For(topic string) *TopicSpec {
+	dead := topic == c.DeadLetters && topic != ""
+	if dead && c.DeadLetterReplication != 0 {
+		return &TopicSpec{Partitions: 1, Replication: c.DeadLetterReplication}
+	}
 	if c.Default == nil {
 		return nil
 	}
@@ -41,6 +50,11 @@ func (c TopicCreation) For(topic string) *TopicSpec {
 		if matchAny(g.Include, topic) && !matchAny(g.Exclude, topic) {
 			return &g.Spec
 		}
+	}
+	if dead {
+		spec := *c.Default
+		spec.Partitions = 1
+		return &spec
 	}
 	return c.Default
 }
@@ -62,7 +76,11 @@ const creationPrefix = "topic.creation."
 func readCreation(s pipeline.Settings) TopicCreation {
 	enabled := pipeline.Bool(s, creationPrefix+"enable", true)
 	names := pipeline.List(s, creationPrefix+"groups")
-	var c TopicCreation
+	c := TopicCreation{DeadLetters: pipeline.String(s, "errors.deadletterqueue.topic.name", "")}
+	const replication = "errors.deadletterqueue.topic.replication.factor"
+	if v, _ := s.Lookup(replication); v != "" {
+		c.DeadLetterReplication = count(s, replication, v)
+	}
 	def := readSpec(s, "default", nil)
 	if def != nil && (def.Partitions == 0 || def.Replication == 0) {
 		s.Problem(creationPrefix+"default.partitions", "is needed together with "+creationPrefix+"default.replication.factor: set both or neither")

@@ -189,6 +189,18 @@ func (o Options) choose(r *pipeline.Record, t *topic) (int32, error) {
 	return r.Partition, nil
 }
 
+// Fits returns what Deliver would refuse a record for, a *pipeline.Refusal, or
+// nil: also for a topic that is not known yet. It may be called from any
+// goroutine; it decides by what was learnt of topics when they became known.
+func (s *Sink) Fits(r *pipeline.Record) error {
+	t := (*s.topics.Load())[r.Topic]
+	if t == nil {
+		return nil
+	}
+	_, err := s.opts.choose(r, t)
+	return err
+}
+
 // timeShare is how much of the transaction timeout may pass before an open
 // transaction is given up: what is left must do for checkpoint and commit.
 const timeShare = 0.6

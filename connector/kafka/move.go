@@ -14,7 +14,7 @@ import (
 
 // Move is what a checkpoint that a person wrote says of itself.
 type Move struct {
-	// Kind is "set" or "rewind", By the person as user@host.
+	// Kind is "set", "rewind" or "replay", By the person as user@host.
 	Kind   string `json:"kind"`
 	By     string `json:"by"`
 	Reason string `json:"reason"`
@@ -43,6 +43,10 @@ type Moved struct {
 	// Settled counts events of a transaction that was committed early: they
 	// stood in the topics without their checkpoint, and the move counted them.
 	Settled uint64 `json:"settled,omitempty"`
+	// Letters counts the dead letters that a replay published, Events what
+	// became of them.
+	Letters int `json:"letters,omitempty"`
+	Events  int `json:"events,omitempty"`
 }
 
 // Place is a position that a checkpoint once held.
@@ -109,6 +113,8 @@ type Order struct {
 const (
 	MoveSet    = "set"
 	MoveRewind = "rewind"
+	// MoveReplay publishes dead letters and leaves the position as it is.
+	MoveReplay = "replay"
 )
 
 // MoveCheckpoint writes a checkpoint by hand and returns what it did. It goes
@@ -128,12 +134,17 @@ func MoveCheckpoint(ctx context.Context, o Options, order Order) (*Moved, error)
 	if order.Forced && o.AtLeastOnce {
 		return nil, with(refusal(pipeline.ExitConfig, "force", "nothing fences an owner under millrace.delivery=at-least-once"), o.Connector, "stop the connector", nil)
 	}
+	return byHand(ctx, o, order.Forced, func(s *Sink) (*Moved, error) { return s.move(ctx, order) })
+}
+
+// byHand takes the task over and writes to it, until that has succeeded.
+func byHand(ctx context.Context, o Options, forced bool, write func(*Sink) (*Moved, error)) (*Moved, error) {
 	for try := 0; ; try++ {
-		moved, err := moveOnce(ctx, o, order)
+		moved, err := byHandOnce(ctx, o, forced, write)
 		if err == nil || isRefusal(err) || ctx.Err() != nil || try == maxMoveTries {
 			return moved, err
 		}
-		o.withDefaults().Log.Warn("the move is tried again", "err", err)
+		o.withDefaults().Log.Warn("it is tried again", "err", err)
 		if err := pause(ctx, try+1); err != nil {
 			return nil, err
 		}
@@ -144,14 +155,14 @@ func MoveCheckpoint(ctx context.Context, o Options, order Order) (*Moved, error)
 // force fences back.
 const maxMoveTries = 4
 
-func moveOnce(ctx context.Context, o Options, order Order) (*Moved, error) {
+func byHandOnce(ctx context.Context, o Options, forced bool, write func(*Sink) (*Moved, error)) (*Moved, error) {
 	s := New(o)
 	s.byHand = true
 	defer func() { _ = s.Close() }()
 	if err := s.start(ctx); err != nil {
 		return nil, err
 	}
-	if order.Forced {
+	if forced {
 		s.owner = assumedOwner(s.opts)
 		defer func() { s.owner = nil }() // it is in no group, so there is none to leave
 	} else if err := s.claim(ctx); err != nil {
@@ -168,12 +179,12 @@ func moveOnce(ctx context.Context, o Options, order Order) (*Moved, error) {
 	if err := s.to(stageIdle); err != nil {
 		return nil, err
 	}
-	return s.move(ctx, order)
+	return write(s)
 }
 
 // move writes the ordered checkpoint. The task has been taken over.
 func (s *Sink) move(ctx context.Context, order Order) (*Moved, error) {
-	if done := s.moved(order); done != nil {
+	if done := s.moved(order.Move); done != nil {
 		return done, nil // by a try whose end was in doubt
 	}
 	result := &Moved{Move: order.Move}
@@ -196,19 +207,24 @@ func (s *Sink) move(ctx context.Context, order Order) (*Moved, error) {
 	if order.Rebased {
 		s.rebase()
 	}
-	result.Txn = s.state.txn + 1
+	return result, s.sign(ctx, result, nil)
+}
+
+// sign commits the position of m with the records, and m among the facts.
+func (s *Sink) sign(ctx context.Context, m *Moved, records []pipeline.Record) error {
+	m.Txn = s.state.txn + 1
 	list, err := s.moves()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	list = append(list, *result)
+	list = append(list, *m)
 	s.setFact(kindMoves, encode(Moves{V: formatVersion, Last: list[max(0, len(list)-maxMoves):]}))
-	s.moving = &order.Move
-	b := &pipeline.Batch{Begins: true, Ends: true, End: result.To.Position(), Created: time.Now()}
+	s.moving = &m.Move
+	b := &pipeline.Batch{Begins: true, Ends: true, End: m.To.Position(), Created: time.Now(), Records: records}
 	if err := s.deliver(ctx, b); err != nil {
-		return nil, s.fail(err)
+		return s.fail(err)
 	}
-	return result, nil
+	return nil
 }
 
 // moves returns the moves that the checkpoint remembers.
@@ -222,14 +238,14 @@ func (s *Sink) moves() ([]Moved, error) {
 	return m.Last, nil
 }
 
-// moved returns the move of order if the checkpoint holds it already.
-func (s *Sink) moved(order Order) *Moved {
+// moved returns the move if the checkpoint holds it already.
+func (s *Sink) moved(m Move) *Moved {
 	list, err := s.moves()
 	if err != nil {
 		return nil
 	}
 	for i := range list {
-		if list[i].Move == order.Move {
+		if list[i].Move == m {
 			return &list[i]
 		}
 	}

@@ -126,6 +126,8 @@ type Consumed struct {
 	Key       []byte
 	Value     []byte
 	Headers   []pipeline.Header
+	// Time is the record's timestamp.
+	Time time.Time
 }
 
 // withDefaults returns a copy of o with every zero field filled that has a

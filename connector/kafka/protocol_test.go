@@ -82,6 +82,17 @@ func TestRefusedBeforeBegin(t *testing.T) {
 			s, _ := owned(t, o)
 			deliver(t, s, &pipeline.Batch{Begins: true, Ends: true, End: events(0, 0).End})
 			before := c.PartitionInfo(eventTopic, 0).HighWatermark
+			if tc.exit == pipeline.ExitBadData && tc.rule != "topic-name" {
+				if err := s.EnsureTopics(testContext(t), []string{tc.b.Records[1].Topic}); err != nil {
+					t.Fatal(err)
+				}
+				wantRefusal(t, s.Fits(&tc.b.Records[1]), tc.exit, tc.rule)
+			} else if err := s.Fits(&tc.b.Records[1]); err != nil {
+				t.Errorf("of a topic that is not known: %v", err)
+			}
+			if err := s.Fits(&tc.b.Records[0]); err != nil {
+				t.Error(err)
+			}
 			wantRefusal(t, s.Deliver(testContext(t), tc.b), tc.exit, tc.rule)
 			if after := c.PartitionInfo(eventTopic, 0).HighWatermark; after != before {
 				t.Fatalf("the transaction was begun: offset %d, was %d", after, before)

@@ -141,7 +141,7 @@ func (r *reader) message(m *ck.Message, open map[tp]int64, each func(Consumed) e
 		for i, h := range m.Headers {
 			headers[i] = pipeline.Header{Key: h.Key, Value: h.Value}
 		}
-		if err := each(Consumed{Topic: at.topic, Partition: at.partition, Offset: offset, Key: m.Key, Value: m.Value, Headers: headers}); err != nil {
+		if err := each(Consumed{Topic: at.topic, Partition: at.partition, Offset: offset, Key: m.Key, Value: m.Value, Headers: headers, Time: m.Timestamp}); err != nil {
 			return err
 		}
 	}

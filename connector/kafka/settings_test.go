@@ -142,6 +142,34 @@ func TestTopicCreation(t *testing.T) {
 	}
 }
 
+// TestDeadLetterCreation: the topic has one partition, as Connect makes it,
+// unless a group takes it, and a replication factor of its own.
+func TestDeadLetterCreation(t *testing.T) {
+	const name, factor = "errors.deadletterqueue.topic.name=dead", "errors.deadletterqueue.topic.replication.factor=2"
+	def := []string{"topic.creation.default.partitions=6", "topic.creation.default.replication.factor=3"}
+	group := append([]string{"topic.creation.groups=g", "topic.creation.g.include=dead", "topic.creation.g.partitions=4"}, def...)
+	for _, c := range []struct {
+		set                     []string
+		partitions, replication int
+	}{
+		{[]string{name}, 0, 0},
+		{[]string{name, factor}, 1, 2},
+		{append([]string{name}, def...), 1, 3},
+		{append([]string{name, factor}, def...), 1, 2},
+		{append([]string{name}, group...), 4, 3},
+		{append([]string{name, factor, "topic.creation.enable=false"}, def...), 1, 2},
+	} {
+		s := newSettings(c.set...)
+		spec := readCreation(s).For("dead")
+		if spec == nil {
+			spec = &TopicSpec{}
+		}
+		if len(s.problems) > 0 || spec.Partitions != c.partitions || spec.Replication != c.replication {
+			t.Errorf("%v: %+v, %v", c.set, spec, s.problems)
+		}
+	}
+}
+
 // TestEveryTranslationIsTaken makes a client with every property that the
 // tables translate to, so that no name is one that librdkafka does not know.
 func TestEveryTranslationIsTaken(t *testing.T) {

@@ -142,7 +142,7 @@ func (s *Sink) reset() {
 // differs from what is stored. value is a JSON object; a member "v" is added.
 // kind must be none that this package uses itself.
 func (s *Sink) SetFact(ctx context.Context, kind string, value map[string]any) error {
-	if slices.Contains([]string{kindOpen, kindCommit, kindTable, kindHistory, kindPartitions, kindMoves, ""}, kind) {
+	if slices.Contains([]string{kindOpen, kindCommit, kindTable, kindHistory, kindPartitions, kindMoves, kindReplayed, ""}, kind) {
 		return fmt.Errorf("set fact: kind %q is taken", kind)
 	}
 	full := map[string]any{"v": formatVersion}

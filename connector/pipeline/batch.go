@@ -44,11 +44,27 @@ type Batch struct {
 	End Position
 	// Txs counts the source transactions that end in the batch.
 	Txs int
+	// Bad are the rows that could not become events and did not stop the
+	// connector.
+	Bad []BadRow
 	// Created is when the first segment was added.
 	Created time.Time
 	// size counts the bytes appended since Reset: the arena may have moved.
 	size int
 }
+
+// BadRow is a row that could not become an event, where the configuration lets
+// the connector go on.
+type BadRow struct {
+	// Rule is the one that it broke, Why says how and where.
+	Rule, Why string
+	// Dropped says that nothing was published in its stead; else a record for
+	// the dead-letter topic stands in the batch.
+	Dropped bool
+}
+
+// Mark is a place in a batch, to go back to.
+type Mark struct{ records, bad int }
 
 // Reset empties b for reuse, keeping its memory.
 func (b *Batch) Reset() {
@@ -60,6 +76,8 @@ func (b *Batch) Reset() {
 	b.Begins, b.Ends = false, false
 	b.End = Position{}
 	b.Txs = 0
+	clear(b.Bad)
+	b.Bad = b.Bad[:0]
 	b.Created = time.Time{}
 	b.size = 0
 }
@@ -70,13 +88,21 @@ func (b *Batch) Add(r Record) {
 	b.size += len(r.Key) + len(r.Value)
 }
 
-// cut takes the records from number n on away again.
-func (b *Batch) cut(n int) {
-	for i := n; i < len(b.Records); i++ {
+// Mark returns the place behind what b holds.
+func (b *Batch) Mark() Mark { return Mark{len(b.Records), len(b.Bad)} }
+
+// Since returns the records added behind m.
+func (b *Batch) Since(m Mark) []Record { return b.Records[m.records:] }
+
+// Back takes away again what was added behind m.
+func (b *Batch) Back(m Mark) {
+	for i := m.records; i < len(b.Records); i++ {
 		b.size -= len(b.Records[i].Key) + len(b.Records[i].Value)
 	}
-	clear(b.Records[n:])
-	b.Records = b.Records[:n]
+	clear(b.Records[m.records:])
+	b.Records = b.Records[:m.records]
+	clear(b.Bad[m.bad:])
+	b.Bad = b.Bad[:m.bad]
 }
 
 // Size returns the bytes of all keys and values in the batch.

@@ -130,9 +130,9 @@ func (h *hopper) tryAdd(ctx context.Context, tr Transformer, seg *Segment) error
 		b.Begins = seg.First
 	}
 	if len(seg.Rows) > 0 {
-		whole := len(b.Records)
+		whole := b.Mark()
 		if err := tr.Transform(ctx, seg, b); err != nil {
-			b.cut(whole)
+			b.Back(whole)
 			return err
 		}
 		h.lastAdd = now
@@ -161,7 +161,7 @@ func (h *hopper) hasRoom(seg *Segment) bool {
 
 func (h *hopper) full() bool {
 	b := h.batch
-	return len(b.Records) >= h.limits.Records || b.Size() >= h.limits.Bytes
+	return max(len(b.Records), len(b.Bad)) >= h.limits.Records || b.Size() >= h.limits.Bytes
 }
 
 func (h *hopper) fail(err error) {

@@ -186,6 +186,7 @@ func (p *Pipeline) close() error {
 // delivered records a successful delivery in the status.
 func (p *Pipeline) delivered(b *Batch) {
 	now := time.Now()
+	p.tellBad(b)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := &p.status

@@ -35,6 +35,18 @@ type Status struct {
 	Bytes uint64
 	// Recoveries counts how often a delivery was in doubt.
 	Recoveries uint64
+	// Bad counts rows that could not become events and did not stop the
+	// connector, since start, in the order in which they were first met. The
+	// list is replaced, never changed.
+	Bad []BadCount
 	// Err is the last error, nil when there was none since streaming began.
 	Err error
+}
+
+// BadCount says how many rows broke a rule.
+type BadCount struct {
+	Rule string
+	// Dropped tells those that were dropped from those in the dead-letter topic.
+	Dropped bool
+	N       uint64
 }

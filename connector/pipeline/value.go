@@ -54,6 +54,10 @@ const (
 	// KindInet is INET4, INET6 or UUID of MariaDB; Bytes holds the canonical
 	// text as the server prints it.
 	KindInet
+	// KindBadText is character data that is not valid in the column's character
+	// set; Bytes holds it as the log does. A source gives it only where it is
+	// asked to, else it refuses.
+	KindBadText
 )
 
 // Value is one column of one row: a small struct, never boxed. Bytes points

@@ -83,14 +83,11 @@ func routerRow(name string, shape, row func(t *testing.T, r *rig), settings ...s
 	return bad(name, shape, row, append(append([]string{}, routed...), settings...)...)
 }
 
-// TestRefusalsOfRows is the table of rows, and shapes of tables, that cannot
-// become events.
-func TestRefusalsOfRows(t *testing.T) {
-	t.Parallel()
-	r := newRig(t, services.MySQL(t), 1)
-	delete(r.settings, "transforms.outbox.table.fields.additional.placement")
-	const placement = "table.fields.additional.placement"
-	r.refuse(t, openGolden(t, "rows"), []refusalRow{
+const placement = "table.fields.additional.placement"
+
+// badRows are rows that cannot become events, in tables that are good.
+func badRows() []refusalRow {
+	return []refusalRow{
 		bad("no aggregate type", outbox(), insert("aggregatetype", "NULL")),
 		bad("an empty aggregate type", outbox(), insert("aggregatetype", "''")),
 		bad("an aggregate type that no topic can have", outbox(), insert("aggregatetype", "'a b'")),
@@ -119,6 +116,16 @@ func TestRefusalsOfRows(t *testing.T) {
 			statements("SET SESSION sql_log_bin = 0", "INSERT INTO SCHEMA."+r.table()+" (id, aggregatetype) VALUES ('1', 'order')",
 				"SET SESSION sql_log_bin = 1", "UPDATE SCHEMA."+r.table()+" SET aggregateid = '8'")(t, r)
 		}, "table.op.invalid.behavior", "fatal"),
+	}
+}
+
+// TestRefusalsOfRows is the table of rows, and shapes of tables, that cannot
+// become events.
+func TestRefusalsOfRows(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, services.MySQL(t), 1)
+	delete(r.settings, "transforms.outbox.table.fields.additional.placement")
+	r.refuse(t, openGolden(t, "rows"), append(badRows(), []refusalRow{
 		bad("no such column", outbox(), insert(), "table.field.event.id", "uid"),
 		bad("a trace context that is no text", outbox("trace INT"), insert(), "=millrace.trace.traceparent.column", "trace"),
 		bad("an event time that is none", outbox("at INT"), insert(), "table.field.event.timestamp", "at"),
@@ -135,5 +142,5 @@ func TestRefusalsOfRows(t *testing.T) {
 		routerRow("a payload that its converter cannot write", outbox(), insert(), "=value.converter", "org.apache.kafka.connect.converters.ByteArrayConverter"),
 		routerRow("an old key that its converter cannot write", outbox(), insert(), "=header.converter", "org.apache.kafka.connect.converters.ByteArrayConverter", "=extended.headers.enabled", "false", "table.field.event.id", "payload"),
 		routerRow("context headers that their converter cannot write", outbox(), insert(), "=header.converter", "org.apache.kafka.connect.converters.ByteArrayConverter"),
-	})
+	}...))
 }

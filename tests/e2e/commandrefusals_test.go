@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"millrace/tests/services"
@@ -17,6 +18,31 @@ type commandRow struct {
 	arguments func(r *rig) []string
 }
 
+// withLetter makes the dead-letter topic and puts a record into it, in which
+// NAME stands for the connector.
+func withLetter(value string) func(t *testing.T, r *rig) {
+	return func(t *testing.T, r *rig) {
+		t.Helper()
+		r.tolerate()
+		r.save(t, nil)
+		r.cluster.CreateTopic(t, r.deadTopic(), 1, nil)
+		if value != "" {
+			r.put(t, r.deadTopic(), "7", strings.ReplaceAll(value, "NAME", r.name))
+		}
+	}
+}
+
+// deadLetter is the value of a dead letter of the usual table, with a type of
+// the event and what its payload has beside the text.
+func deadLetter(kind, more string) string {
+	letter := `{"v":1,"connector":"NAME","table":"shop.outbox","op":"INSERT","gtid":"","file":"binlog.000001","pos":4,"ordinal":0,"commit_us":1,"rule":"payload","reason":"it was bad","row":[`
+	for _, c := range []string{"id", "aggregatetype", "aggregateid"} {
+		letter += `{"name":"` + c + `","type":"VARCHAR","after":{"kind":"text","text":"order"}},`
+	}
+	return letter + `{"name":"type","type":"VARCHAR","after":{"kind":"text","text":"` + kind + `"}},` +
+		`{"name":"payload","type":"TEXT","after":{"kind":"text","text":"{\"aggregate\": 7, \"version\": 1}"` + more + `}}]}`
+}
+
 // TestRefusalsOfCommands is the table of what the other commands refuse, and of
 // a listener that is taken.
 func TestRefusalsOfCommands(t *testing.T) {
@@ -27,6 +53,9 @@ func TestRefusalsOfCommands(t *testing.T) {
 	t.Cleanup(sick.Close)
 	words := func(list ...string) func(r *rig) []string {
 		return func(r *rig) []string { return append(list, r.worker, r.config) }
+	}
+	replaying := func(offset string) func(r *rig) []string {
+		return words("deadletter", "replay", "--reason", "test", "--offset", offset)
 	}
 	running := func(t *testing.T, r *rig) { t.Helper(); r.start(t).streaming(t) }
 	published := func(t *testing.T, r *rig) {
@@ -60,6 +89,13 @@ func TestRefusalsOfCommands(t *testing.T) {
 			published(t, r)
 			r.put(t, r.topic(), "7", "x")
 		}, arguments: words("verify")},
+		{name: "no dead-letter topic", arguments: words("deadletter", "list")},
+		{name: "a dead-letter topic that is not there", before: func(t *testing.T, r *rig) { t.Helper(); r.tolerate(); r.save(t, nil) }, arguments: words("deadletter", "list")},
+		{name: "a letter that is not there", before: withLetter(""), arguments: replaying("7")},
+		{name: "a record that is no letter", before: withLetter("x"), arguments: replaying("0")},
+		{name: "a letter that is not whole", before: withLetter(deadLetter("OrderPlaced", `,"cut":{"length":9999999,"sha256":"00"}`)), arguments: replaying("0:0")},
+		{name: "a letter that is still bad", before: withLetter(deadLetter("OrderLost", "")), arguments: replaying("0")},
+		{name: "a letter of a connector that never ran", before: withLetter(deadLetter("OrderPlaced", "")), arguments: replaying("0")},
 		{name: "no file with a row", arguments: func(r *rig) []string {
 			return []string{"render", "--row", filepath.Join(r.dir, "none.json"), r.worker, r.config}
 		}},

@@ -54,7 +54,7 @@ func asShapes(changes map[string]string) map[string]string {
 func TestConfigurationRefusals(t *testing.T) {
 	g := openGolden(t, "configuration")
 	binary := services.Binary(t)
-	for _, rows := range [][]configurationRow{fileRows, clientRows(), databaseRows, recordRows, registryRows} {
+	for _, rows := range [][]configurationRow{fileRows, clientRows(), databaseRows, recordRows, badRowRows, registryRows} {
 		for _, row := range rows {
 			t.Run(row.name, func(t *testing.T) { g.check(t, row.name, row.refused(t, binary)) })
 		}
@@ -218,12 +218,29 @@ func clientRows() []configurationRow {
 			"topic.creation.a.include": "(", "topic.creation.a.exclude": "b",
 		}},
 		{name: "no partitions", changes: map[string]string{"topic.creation.default.partitions": "0", "topic.creation.default.replication.factor": "3"}},
-		{name: "tolerance", changes: map[string]string{"errors.tolerance": "all"}},
 		{name: "neither true nor false", changes: map[string]string{"topic.creation.enable": "yes"}},
 		{name: "out of range", changes: map[string]string{"millrace.batch.max.events": "0"}},
 		{name: "a careful commit of nothing", changes: map[string]string{"millrace.delivery": "at-least-once", "millrace.commit": "paranoid"}},
 		{name: "not one of the words", changes: map[string]string{"millrace.delivery": "twice"}},
 	}
+}
+
+// tolerated are settings that tolerate bad rows, with a change.
+func tolerated(key, value string) map[string]string {
+	return map[string]string{"errors.tolerance": "all", "errors.deadletterqueue.topic.name": "dead.letters", key: value}
+}
+
+// badRowRows are about rows that cannot become events.
+var badRowRows = []configurationRow{
+	{name: "tolerance", changes: map[string]string{"errors.tolerance": "all"}},
+	{name: "dropping what stops the connector", changes: map[string]string{"millrace.errors.drop": "true"}},
+	{name: "keeping and dropping", changes: tolerated("millrace.errors.drop", "true")},
+	{name: "a dead-letter topic that is none", changes: tolerated("errors.deadletterqueue.topic.name", "dead letters")},
+	{name: "dead letters without replicas", changes: tolerated("errors.deadletterqueue.topic.replication.factor", "0")},
+	{name: "dead letters among events", changes: asShapes(map[string]string{
+		"transforms.outbox.tables": "shop.customer:Customer:dead.letters", "errors.tolerance": "all", "errors.deadletterqueue.topic.name": "dead.letters",
+	})},
+	{name: "parking", changes: tolerated("millrace.errors.park", "true")},
 }
 
 // databaseRows are about the source.

@@ -16,6 +16,7 @@ var elsewhere = []struct{ rule, text, file, test string }{
 	{"topic-name", "at most 249", "connector/kafka/protocol_test.go", "TestRefusedBeforeBegin"},
 	{"checkpoint-foreign", "another producer's transaction is open", "connector/kafka/protocol_test.go", "TestForeignTransactionInCheckpointTopic"},
 	{"checkpoint-lost", "the topic has lost its newest records", "connector/kafka/checkpointloss_test.go", "TestCheckpointLosesItsEnd"},
+	{"checkpoint-torn", "", "connector/kafka/replay_test.go", "TestReplayRefuses"},
 	{"protocol-order", "", "connector/kafka/stage_test.go", "TestNoOtherWay"},
 	{"xa-rows-lost", "", "connector/binlog/live_xa_test.go", "TestLiveXARestart"},
 	{"kafka-sasl-token", "", "connector/kafka/security_test.go", "TestTranslate"},

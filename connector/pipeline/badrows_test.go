@@ -1,0 +1,128 @@
+package pipeline
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// oddRows makes records of rows with an even ordinal; the others are bad.
+type oddRows struct {
+	nameRows
+	drop bool
+}
+
+func (o oddRows) Transform(ctx context.Context, seg *Segment, b *Batch) error {
+	for i := range seg.Rows {
+		one := *seg
+		one.Rows = seg.Rows[i : i+1]
+		if !o.drop || seg.Rows[i].Ordinal%2 == 0 {
+			if err := o.nameRows.Transform(ctx, &one, b); err != nil {
+				return err
+			}
+		}
+		if seg.Rows[i].Ordinal%2 == 1 {
+			b.Bad = append(b.Bad, BadRow{Rule: "odd", Why: fmt.Sprintf("row %d.%d", seg.Txs[0].StartPos, seg.Rows[i].Ordinal), Dropped: o.drop})
+		}
+	}
+	return nil
+}
+
+func playOdd(t *testing.T, src *logSource, sink *memSink, drop bool) (Status, string) {
+	t.Helper()
+	var log bytes.Buffer
+	p := New(Options{Connector: "c", Limits: DefaultLimits(), Log: slog.New(slog.NewTextHandler(&log, nil))}, src, oddRows{drop: drop}, sink)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := p.Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+	return p.Status(), log.String()
+}
+
+// TestBadRowsAreCountedOnce: a delivery that failed and is made again tells its
+// bad rows once.
+func TestBadRowsAreCountedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := &logSource{rows: []int{5, 4, 7}}
+		sink := &memSink{failAt: map[int]error{2: fmt.Errorf("%w: once", ErrDoubt)}}
+		status, log := playOdd(t, src, sink, false)
+		wantOnce(t, src.rows, sink.committed)
+		if len(status.Bad) != 1 || status.Bad[0] != (BadCount{Rule: "odd", N: 7}) {
+			t.Errorf("%+v", status.Bad)
+		}
+		if n := strings.Count(log, "bad row sent to the dead-letter topic"); n != 3 { // the first, second and fourth
+			t.Errorf("%d lines:\n%s", n, log)
+		}
+	})
+}
+
+// TestEveryDroppedRowIsLogged: the line is all that is left of it.
+func TestEveryDroppedRowIsLogged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sink := &memSink{}
+		status, log := playOdd(t, &logSource{rows: []int{5, 4, 7}}, sink, true)
+		if len(status.Bad) != 1 || status.Bad[0] != (BadCount{Rule: "odd", Dropped: true, N: 7}) || len(sink.committed) != 9 {
+			t.Errorf("%+v, %d records", status.Bad, len(sink.committed))
+		}
+		for _, row := range []string{"0.1", "0.3", "1.1", "1.3", "2.1", "2.3", "2.5"} {
+			if strings.Count(log, `msg="bad row dropped" rule=odd why="row `+row+`"`) != 1 {
+				t.Errorf("row %s is not told once:\n%s", row, log)
+			}
+		}
+	})
+}
+
+// TestDroppedRowsFillABatch: rows of which nothing remains are bounded, too.
+func TestDroppedRowsFillABatch(t *testing.T) {
+	h := newHopper(Limits{Records: 3, Bytes: 1 << 20, Interval: time.Hour, Quiet: time.Hour, Idle: time.Hour})
+	seg := &Segment{First: true, Last: true, Txs: []Tx{{}}}
+	for i := range 3 {
+		seg.Rows = []Row{{Ordinal: 2*i + 1}}
+		if err := h.add(t.Context(), oddRows{drop: true}, seg); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b, err := h.take(t.Context(), time.Now().Add(time.Hour))
+	if err != nil || len(b.Bad) != 3 || len(b.Records) != 0 {
+		t.Fatalf("%+v, %v", b, err)
+	}
+	h.put(b)
+	if len(b.Bad) != 0 {
+		t.Error("a batch that is used again remembers bad rows")
+	}
+}
+
+// TestMark: what was added behind a mark goes without a trace.
+func TestMark(t *testing.T) {
+	b := &Batch{}
+	b.Add(Record{Value: []byte("a")})
+	b.Bad = append(b.Bad, BadRow{Rule: "a"})
+	m := b.Mark()
+	b.Add(Record{Value: []byte("bcd")})
+	b.Bad = append(b.Bad, BadRow{Rule: "b"})
+	if since := b.Since(m); len(since) != 1 || string(since[0].Value) != "bcd" {
+		t.Errorf("%v", since)
+	}
+	b.Back(m)
+	if len(b.Records) != 1 || len(b.Bad) != 1 || b.Size() != 1 {
+		t.Errorf("%+v", b)
+	}
+	if h := newHopper(DefaultLimits()); h.tryAdd(t.Context(), failing{}, &Segment{First: true, Last: true, Rows: []Row{{}}}) == nil || len(h.batch.Bad) != 0 {
+		t.Error("a segment that failed leaves bad rows behind")
+	}
+}
+
+// failing fails behind a bad row.
+type failing struct{}
+
+func (failing) Transform(_ context.Context, _ *Segment, b *Batch) error {
+	b.Bad = append(b.Bad, BadRow{Rule: "a"})
+	return errors.New("no")
+}
