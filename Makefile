@@ -34,6 +34,13 @@ demo: ## watch a shop's orders become events; DEMO_SECONDS=60 ends it, KAFKA=apa
 	@mkdir -p bin && go build -o bin/sandbox ./tests/sandbox && go build -trimpath -o bin/millrace ./connector
 	@MILLRACE_BINARY=$(CURDIR)/bin/millrace DEMO_SECONDS=$(DEMO_SECONDS) exec bin/sandbox
 
+# Where NAME is not given, story lists what there is.
+.PHONY: story
+story: build ## a story of why people want an outbox, narrated: NAME=post; STORY_SEED=7, STORY_HOLD=300 to look around
+	@test -n "$(NAME)" || { echo "make story NAME=…, one of:"; grep '^| `' tests/scenarios/README.md; exit 2; }
+	@STORY_SEED=$(STORY_SEED) STORY_HOLD=$(STORY_HOLD) STORY_SECONDS=$(STORY_SECONDS) MILLRACE_BINARY=$(CURDIR)/bin/millrace \
+	  go test -count=1 -v -timeout 60m -run '^TestStories$$/^$(NAME)$$' ./tests/scenarios
+
 .PHONY: services
 services: bin/up ## start MySQL, MariaDB, Kafka and a schema registry, print their addresses, stop them on Ctrl-C
 	@exec bin/up
