@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -26,7 +28,7 @@ least grants, and ACLs. With configuration files it is for their tables, users a
 			}
 			return files(c, args)
 		},
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return printExample(pipeline.Flavor(flavor), out)
 			}
@@ -35,7 +37,10 @@ least grants, and ACLs. With configuration files it is for their tables, users a
 				return err
 			}
 			for _, t := range s.tasks {
-				topics := append([]string{}, t.transform.Aggregates...)
+				topics, err := t.eventTopics(c.Context(), out)
+				if err != nil {
+					return err
+				}
 				if dead := t.transform.Bad.Topic; dead != "" {
 					topics = append(topics, dead)
 				}
@@ -48,6 +53,23 @@ least grants, and ACLs. With configuration files it is for their tables, users a
 	}
 	c.Flags().StringVar(&flavor, "flavor", "mysql", "mysql or mariadb, without configuration files")
 	return c
+}
+
+// eventTopics returns the topics that are known from the files. Whoever runs
+// this need not have the schemas at hand; it is said what that leaves out.
+func (t *task) eventTopics(ctx context.Context, out outside) ([]string, error) {
+	known := *t
+	if path := known.transform.SchemaPath; path != "" {
+		if _, err := os.Stat(path); err != nil {
+			fmt.Fprintf(out.stderr, "millrace: %v: event topics are those of millrace.aggregates alone\n", err)
+			known.transform.SchemaPath = ""
+		}
+	}
+	tr, err := known.offlineTransformer(ctx, &offlineRegistry{})
+	if err != nil {
+		return nil, err
+	}
+	return tr.Topics(), nil
 }
 
 // printExample prints what an outbox with all defaults needs.
