@@ -42,7 +42,7 @@ func (l *learning) Learn(context.Context) error {
 	l.wanted = false
 	l.asked++
 	time.Sleep(l.takes)
-	l.openWhile += len(l.sink.open)
+	l.openWhile += int(l.sink.unended.Load())
 	if l.err != nil {
 		return l.err
 	}

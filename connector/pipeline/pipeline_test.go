@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"reflect"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -99,7 +100,8 @@ type memSink struct {
 	pos       *Position
 	committed []string
 	open      []string
-	commits   []string // "records@position"
+	unended   atomic.Int64 // how many records open holds
+	commits   []string     // "records@position"
 	failAt    map[int]error
 	delivers  int
 	recovers  int
@@ -109,6 +111,7 @@ type memSink struct {
 func (s *memSink) Recover(context.Context) (*Position, error) {
 	s.recovers++
 	s.open = nil
+	s.unended.Store(0)
 	return s.pos, nil
 }
 
@@ -120,6 +123,7 @@ func (s *memSink) Deliver(_ context.Context, b *Batch) error {
 	for _, r := range b.Records {
 		s.open = append(s.open, string(r.Value))
 	}
+	s.unended.Store(int64(len(s.open)))
 	if err := s.failAt[s.delivers]; err != nil {
 		return err
 	}
@@ -129,6 +133,7 @@ func (s *memSink) Deliver(_ context.Context, b *Batch) error {
 	s.commits = append(s.commits, strconv.Itoa(len(s.open))+"@"+strconv.FormatUint(b.End.Pos, 10))
 	s.committed = append(s.committed, s.open...)
 	s.open = nil
+	s.unended.Store(0)
 	end := b.End
 	s.pos = &end
 	return nil
