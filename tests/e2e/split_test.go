@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -23,6 +24,8 @@ func TestSplitTransaction(t *testing.T) {
 		p.streaming(t)
 		ctx := withTimeout(t, 10*time.Minute)
 		w.single(t, number(t, "E2E_SPLIT_EVENTS", 250_000))
+		r.await(t, r.topic(), holdsRecords) // nobody sees them yet
+		p.freeze(t)
 		parts := 0
 		for count := uint64(0); count < uint64(len(w.rows)); {
 			c := r.checkpoint(t).Checkpoint
@@ -55,6 +58,22 @@ func TestSplitTransaction(t *testing.T) {
 			t.Errorf("ends at %+v", c)
 		}
 	})
+}
+
+// freeze lets the process stand still for longer than its share of the timeout,
+// so that the open transaction takes long enough on any machine.
+func (p *process) freeze(t *testing.T) {
+	t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	select { // the moment is the point of the test
+	case <-time.After(2200 * time.Millisecond):
+	case <-t.Context().Done():
+	}
+	if err := p.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // single writes n events in one transaction.
