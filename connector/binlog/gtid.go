@@ -224,7 +224,16 @@ func uuidText(uuid [16]byte) string {
 	return string(text)
 }
 
-// parseGTID reads the text of a single GTID.
+// ParseGTID reads the GTID of one transaction in the server's notation; "" is
+// the zero GTID.
+func ParseGTID(flavor pipeline.Flavor, text string) (pipeline.GTID, error) {
+	if text == "" {
+		return pipeline.GTID{}, nil
+	}
+	return parseGTIDText(flavor, text)
+}
+
+// parseGTIDText reads the text of a single GTID.
 func parseGTIDText(flavor pipeline.Flavor, text string) (pipeline.GTID, error) {
 	if flavor == pipeline.MariaDB {
 		return parseMariaGTIDText(text)
