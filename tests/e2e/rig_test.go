@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -142,33 +141,15 @@ func (r *rig) save(t *testing.T, changes map[string]string) {
 // process is a running millrace.
 type process struct {
 	cmd  *exec.Cmd
-	log  *lockedBuffer
+	log  *services.Output
 	done chan struct{}
 	err  error
-}
-
-// lockedBuffer collects a process's output.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // start runs `millrace run`; the process is killed at the end of the test.
 func (r *rig) start(t *testing.T, more ...string) *process {
 	t.Helper()
-	p := &process{log: &lockedBuffer{}, done: make(chan struct{})}
+	p := &process{log: &services.Output{}, done: make(chan struct{})}
 	p.cmd = exec.Command(r.binary, append([]string{"run", r.worker, r.config}, more...)...)
 	p.cmd.Stdout, p.cmd.Stderr, p.cmd.Env = p.log, p.log, append(os.Environ(), r.env...)
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

@@ -15,7 +15,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -98,7 +97,7 @@ type runner struct {
 	cluster *services.Cluster
 	admin   *kadm.Client
 	db      func(testing.TB) *services.Database
-	log     lockedBuffer
+	log     services.Output
 }
 
 func (r *runner) run(t *testing.T) {
@@ -432,24 +431,6 @@ func same(a, b []byte) bool { return (a == nil) == (b == nil) && bytes.Equal(a, 
 
 func isUUIDv7(b []byte) bool {
 	return len(b) == 36 && b[8] == '-' && b[14] == '7' && strings.IndexByte("89ab", b[19]) >= 0
-}
-
-// lockedBuffer collects a process's output.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 func TestSplitSQL(t *testing.T) {

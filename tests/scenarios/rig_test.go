@@ -1,7 +1,6 @@
 package scenarios
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -13,7 +12,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -154,33 +152,15 @@ type process struct {
 	s      *stage
 	config string
 	cmd    *exec.Cmd
-	log    *lockedBuffer
+	log    *services.Output
 	done   chan struct{}
-}
-
-// lockedBuffer collects a process's output.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // start runs `millrace run`; the process is killed at the end of the test.
 func (p *process) start() {
 	t := p.s.t
 	t.Helper()
-	log, done := &lockedBuffer{}, make(chan struct{})
+	log, done := &services.Output{}, make(chan struct{})
 	cmd := exec.Command(services.Binary(t), "run", p.s.worker, p.config)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
