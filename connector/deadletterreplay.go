@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -265,22 +264,15 @@ func (t *task) event(ctx context.Context, l *kafka.Letter, tr *transform.Transfo
 		return nil, err
 	}
 	var batch pipeline.Batch
-	for {
-		err := tr.Transform(ctx, seg, &batch)
-		if errors.Is(err, pipeline.ErrUnknown) {
-			batch.Reset()
-			if err := tr.Learn(ctx); err != nil {
-				return nil, err
-			}
-			continue
-		}
-		if err == nil && len(batch.Bad) > 0 {
-			bad := &batch.Bad[0]
-			return nil, t.unfit(l, "deadletter-unfit", "the row still cannot become an event",
-				"correct the configuration or the schemas, or leave the letter out with --offset", errors.New(bad.Rule+": "+bad.Why))
-		}
-		return slices.Clone(batch.Records), err
+	if err := tr.Whole(ctx, seg, &batch); err != nil {
+		return nil, err
 	}
+	if len(batch.Bad) > 0 {
+		bad := &batch.Bad[0]
+		return nil, t.unfit(l, "deadletter-unfit", "the row still cannot become an event",
+			"correct the configuration or the schemas, or leave the letter out with --offset", errors.New(bad.Rule+": "+bad.Why))
+	}
+	return batch.Records, nil
 }
 
 // publish replays the letters and leaves a line about it.

@@ -116,16 +116,8 @@ func renderFile(ctx context.Context, tr *transform.Transformer, path string) ([]
 		return nil, &pipeline.Refusal{Exit: pipeline.ExitConfig, Rule: "sample-row", What: "the file holds no row", Where: path, Fix: "`millrace render --help` shows the form", Cause: err}
 	}
 	var batch pipeline.Batch
-	for {
-		err := tr.Transform(ctx, seg, &batch)
-		if !errors.Is(err, pipeline.ErrUnknown) {
-			return batch.Records, err
-		}
-		batch.Reset()
-		if err := tr.Learn(ctx); err != nil {
-			return nil, err
-		}
-	}
+	err = tr.Whole(ctx, seg, &batch)
+	return batch.Records, err
 }
 
 // offlineTransformer makes the transformer of a task without a connection.

@@ -217,16 +217,8 @@ func run(tr *Transformer, rows ...pipeline.Row) ([]pipeline.Record, error) {
 		reads := tr.opts.Reads(rows[i].Table)
 		rows[i].Before, rows[i].After = onlyRead(rows[i].Before, reads), onlyRead(rows[i].After, reads)
 	}
-	for {
-		err := tr.Transform(context.Background(), segmentOf(rows...), &batch)
-		if !errors.Is(err, pipeline.ErrUnknown) {
-			return batch.Records, err
-		}
-		batch.Reset()
-		if err := tr.Learn(context.Background()); err != nil {
-			return nil, err
-		}
-	}
+	err := tr.Whole(context.Background(), segmentOf(rows...), &batch)
+	return batch.Records, err
 }
 
 func onlyRead(image []pipeline.Value, reads []bool) []pipeline.Value {

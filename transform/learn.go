@@ -30,6 +30,21 @@ func (t *Transformer) want(w want) error {
 	return fmt.Errorf("the topic and schema of %q: %w", w.value, pipeline.ErrUnknown)
 }
 
+// Whole makes the records of a segment into an empty batch, outside of a
+// pipeline: what Transform does not know is asked for at once.
+func (t *Transformer) Whole(ctx context.Context, seg *pipeline.Segment, batch *pipeline.Batch) error {
+	for {
+		err := t.Transform(ctx, seg, batch)
+		if !errors.Is(err, pipeline.ErrUnknown) {
+			return err
+		}
+		batch.Reset()
+		if err := t.Learn(ctx); err != nil {
+			return err
+		}
+	}
+}
+
 // Learn asks the registry and Kafka for what Transform did not know. A refusal
 // is kept and returned by the next Transform, which knows the row.
 func (t *Transformer) Learn(ctx context.Context) error {
