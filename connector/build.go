@@ -46,6 +46,7 @@ func (t *task) open(log *slog.Logger) *running {
 	r.pipeline = pipeline.New(pipeline.Options{
 		Connector: t.name, Limits: t.limits, Log: log,
 		Prepare: func(ctx context.Context) error { return t.prepare(ctx, records, sink, log) },
+		Parked:  sink.Parked,
 		OnState: func(pipeline.State) { r.status.Changed() },
 	}, source, records, sink)
 	report = func(s pipeline.State, text string) {

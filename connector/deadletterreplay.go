@@ -224,25 +224,38 @@ func (t *task) events(ctx context.Context, c *chosen) ([]kafka.ReplayLetter, err
 	if len(c.letters) == 0 {
 		return nil, nil
 	}
-	sink := kafka.New(t.sink)
-	defer func() { _ = sink.Close() }()
-	// What is still bad then comes back as such, whatever is configured.
-	t.transform.Bad = transform.BadRows{Drop: true}
-	records := &lateTransformer{close: func() {}}
-	defer func() { records.close() }()
-	if err := t.prepare(ctx, records, sink, t.sink.Log); err != nil {
+	tr, free, err := t.remaker(ctx)
+	if err != nil {
 		return nil, err
 	}
+	defer free()
 	list := make([]kafka.ReplayLetter, 0, len(c.letters))
 	for i := range c.letters {
 		l := &c.letters[i]
-		made, err := t.event(ctx, l, records.Transformer)
+		made, err := t.event(ctx, l, tr)
 		if err != nil {
 			return nil, err
 		}
 		list = append(list, kafka.ReplayLetter{Partition: l.Partition, Offset: l.Offset, Records: made})
 	}
 	return list, nil
+}
+
+// remaker returns the transformer that makes events of rows set aside, and what
+// frees it. What is still bad comes back as such, whatever is configured.
+func (t *task) remaker(ctx context.Context) (*transform.Transformer, func(), error) {
+	sink := kafka.New(t.sink)
+	t.transform.Bad = transform.BadRows{Drop: true}
+	records := &lateTransformer{close: func() {}}
+	free := func() {
+		records.close()
+		_ = sink.Close()
+	}
+	if err := t.prepare(ctx, records, sink, t.sink.Log); err != nil {
+		free()
+		return nil, nil, err
+	}
+	return records.Transformer, free, nil
 }
 
 // event makes the records of one letter.

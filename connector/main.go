@@ -63,7 +63,7 @@ taken over, 78 configuration.`,
 	root.SetOut(out.stdout)
 	root.SetErr(out.stderr)
 	root.AddCommand(runCommand(out), validateCommand(out), lagCommand(out), checkpointCommand(out), verifyCommand(out),
-		schemasCommand(out), renderCommand(out), sqlCommand(out), versionCommand(out), healthCommand(out), deadletterCommand(out))
+		schemasCommand(out), renderCommand(out), sqlCommand(out), versionCommand(out), healthCommand(out), deadletterCommand(out), parkedCommand(out))
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return &usageError{fmt.Errorf("%w\n  see: %s --help", err, c.CommandPath())}
 	})

@@ -96,6 +96,9 @@ func readTask(name string, view *config.View) *task {
 	t.sink = kafka.ReadOptions(view)
 	t.source.Name = t.sink.Group() // two instances may run connectors of one name
 	t.transform = transform.ReadOptions(view)
+	if t.transform.Bad.Park {
+		t.sink.Creation.Parked = transform.ParkedSuffix
+	}
 	if t.transform.Declares() {
 		t.registry = registry.ReadOptions(view, "value.converter.")
 		readRegistry(view, &t.registry)

@@ -87,8 +87,8 @@ func newCodecs(catalog *schemas.Catalog, extra avro.ExtraFields) (*codecs, error
 }
 
 // Topics returns the topics that are known, sorted: those of aggregates with a
-// schema folder and of millrace.aggregates, those of plain tables, and the
-// dead-letter topic.
+// schema folder and of millrace.aggregates, those of plain tables, those of
+// parked events beside them, and the dead-letter topic.
 func (t *Transformer) Topics() []string {
 	return slices.Sorted(maps.Keys(t.topics))
 }
@@ -101,6 +101,13 @@ func (t *Transformer) SchemaIDs() map[string]int {
 		ids[subject] = pin.ID
 	}
 	return ids
+}
+
+// hasTopic notes a topic, with that of its parked events where there are such.
+func (t *Transformer) hasTopic(topic string) {
+	for _, name := range t.opts.Bad.withParked(topic) {
+		t.topics[name] = true
+	}
 }
 
 // known returns the routing values that are known from configuration, sorted.
@@ -121,7 +128,7 @@ func (t *Transformer) knownTopics() error {
 	for _, name := range t.known() {
 		topic, err := t.opts.Router.route.apply(name)
 		if err == nil {
-			if why := badTopic(topic); why != "" {
+			if why := t.opts.Bad.badTopic(topic); why != "" {
 				err = &pipeline.Refusal{
 					Exit: pipeline.ExitConfig, Rule: "topic-name", What: fmt.Sprintf("the aggregate %q gives the topic %q, %s", name, topic, why),
 					Fix: "rename the schema folder or correct millrace.aggregates, or map the value with route.topic.regex",
@@ -135,7 +142,7 @@ func (t *Transformer) knownTopics() error {
 			problems = append(problems, err)
 			continue
 		}
-		t.topics[topic] = true
+		t.hasTopic(topic)
 	}
 	return errors.Join(problems...)
 }

@@ -21,6 +21,7 @@ func (t *Transformer) tolerant(ctx context.Context, p *plan, j *rowJob) error {
 		err = p.transform(ctx, j)
 	}
 	if err == nil {
+		t.setAside(j.batch, mark)
 		err = t.fit(j.batch.Since(mark))
 	}
 	var r *pipeline.Refusal
@@ -33,26 +34,42 @@ func (t *Transformer) tolerant(ctx context.Context, p *plan, j *rowJob) error {
 	}
 	j.batch.Back(mark)
 	_ = t.scratch.failed() // of a document in this row; the next has nothing to do with it
-	bad := pipeline.BadRow{Rule: r.Rule, Why: r.What, Dropped: t.opts.Bad.Drop}
+	bad := pipeline.BadRow{Rule: r.Rule, Why: r.What, Fate: pipeline.FateDropped}
 	if r.Cause != nil {
 		bad.Why += ": " + r.Cause.Error()
 	}
-	if !bad.Dropped {
+	if !t.opts.Bad.Drop {
 		l := t.letter(p, j, &bad)
-		l.Topic = topic
-		if l.Field != "" {
-			var f *avro.Fault
-			if errors.As(err, &f) {
-				l.Field += strings.TrimPrefix(f.Path, "$")
-			}
+		l.Topic = strings.TrimSuffix(topic, ParkedSuffix)
+		var f *avro.Fault
+		if l.Field != "" && errors.As(err, &f) {
+			l.Field += strings.TrimPrefix(f.Path, "$")
 		}
-		if !t.post(p, j, l) {
+		var why error
+		if bad.Fate, why = t.keep(p, j, l); why != nil {
+			return why
+		}
+		if bad.Fate == pipeline.FateDropped {
 			return err
 		}
 	}
 	bad.Why += " (at " + r.Where + ")"
 	j.batch.Bad = append(j.batch.Bad, bad)
 	return nil
+}
+
+// keep sets a bad row aside: with its key where keys are parked and it has one,
+// else in the dead-letter topic. FateDropped says that it could not.
+func (t *Transformer) keep(p *plan, j *rowJob, l *DeadLetter) (pipeline.Fate, error) {
+	if t.opts.Bad.Park {
+		if parked, err := t.park(p, j, l); parked || err != nil {
+			return pipeline.FateParked, err
+		}
+	}
+	if t.opts.Bad.Topic != "" && t.post(j, l, pipeline.Record{Topic: t.opts.Bad.Topic, Key: t.keyOf(p, j)}) {
+		return pipeline.FateDeadLetter, nil
+	}
+	return pipeline.FateDropped, nil
 }
 
 // badText refuses a row with text that is not valid in its character set, which
@@ -132,10 +149,11 @@ func (t *Transformer) keyOf(p *plan, j *rowJob) []byte {
 // until Kafka takes it. Without a bound, MySQL's JSON has its text beside it.
 var cuts = [...]int{unbounded, binaryOnly, 512 << 10, 128 << 10, 32 << 10, 8 << 10, 2 << 10, 256, 16}
 
-// post appends the record for the dead-letter topic. It reports false when not
-// even the smallest fits.
-func (t *Transformer) post(p *plan, j *rowJob, l *DeadLetter) bool {
-	rec := pipeline.Record{Topic: t.opts.Bad.Topic, Partition: -1, Key: t.keyOf(p, j), ID: j.appendPlace(nil)}
+// post appends the letter as rec, of which topic, key and further headers are
+// given. It reports false when not even the smallest fits. A key that is as long
+// as a value may not be is left out of the dead-letter topic.
+func (t *Transformer) post(j *rowJob, l *DeadLetter, rec pipeline.Record) bool {
+	rec.Partition, rec.ID = -1, j.appendPlace(nil)
 	rec.Headers = append(rec.Headers, pipeline.Header{Key: "id", Value: rec.ID})
 	if t.opts.Bad.Headers {
 		rec.Headers = append(rec.Headers, l.contextHeaders(t.opts.Type)...)
@@ -148,7 +166,7 @@ func (t *Transformer) post(p *plan, j *rowJob, l *DeadLetter) bool {
 			return false // it cannot be: strings and numbers
 		}
 		rec.Value = value
-		if len(rec.Key) > limit && limit > 0 {
+		if len(rec.Key) > limit && limit > 0 && rec.Topic == t.opts.Bad.Topic {
 			rec.Key = nil
 		}
 		if t.deps.Fits == nil || t.deps.Fits(&rec) == nil {

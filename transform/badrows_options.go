@@ -18,15 +18,18 @@ type BadRows struct {
 	Headers bool
 	// Drop publishes nothing in their stead.
 	Drop bool
+	// Park sets a bad row aside with all later events of its key.
+	Park bool
 }
 
 // GoOn reports whether the connector goes on behind a bad row.
-func (b *BadRows) GoOn() bool { return b.Drop || b.Topic != "" }
+func (b *BadRows) GoOn() bool { return b.Drop || b.Park || b.Topic != "" }
 
 const (
 	toleranceKey = "errors.tolerance"
 	topicKey     = "errors.deadletterqueue.topic.name"
 	dropKey      = "millrace.errors.drop"
+	parkKey      = "millrace.errors.park"
 )
 
 // readBadRows takes the keys. As in Connect, a dead-letter topic means nothing
@@ -37,18 +40,21 @@ func readBadRows(s pipeline.Settings) BadRows {
 	topic := pipeline.String(s, topicKey, "")
 	headers := pipeline.Bool(s, "errors.deadletterqueue.context.headers.enable", false)
 	drop := pipeline.Bool(s, dropKey, false)
-	if pipeline.Bool(s, "millrace.errors.park", false) {
-		s.Problem("millrace.errors.park", "is not supported yet: set "+topicKey+" to set bad rows aside one by one")
-	}
+	park := pipeline.Bool(s, parkKey, false)
 	if !all {
-		if drop {
-			s.Problem(dropKey, "needs "+toleranceKey+"=all")
+		for key, set := range map[string]bool{dropKey: drop, parkKey: park} {
+			if set {
+				s.Problem(key, "needs "+toleranceKey+"=all")
+			}
 		}
 		return b
 	}
 	switch {
-	case topic == "" && !drop:
-		s.Problem(toleranceKey, "all would drop bad rows in silence: set "+topicKey+" to keep them, or "+dropKey+"=true to drop them, counted and logged")
+	case park && drop:
+		s.Problem(dropKey, "contradicts "+parkKey+": a bad row is either set aside with its key or dropped")
+	case topic == "" && !drop && !park:
+		s.Problem(toleranceKey, "all would drop bad rows in silence: set "+parkKey+"=true to set them aside with all later events of their keys, "+
+			topicKey+" to set them aside alone, or "+dropKey+"=true to drop them, counted and logged")
 	case topic != "" && drop:
 		s.Problem(dropKey, "contradicts "+topicKey+": a bad row is either kept or dropped")
 	case topic != "":
@@ -56,6 +62,6 @@ func readBadRows(s pipeline.Settings) BadRows {
 			s.Problem(topicKey, "is "+strconv.Quote(topic)+", "+why)
 		}
 	}
-	b.Topic, b.Headers, b.Drop = topic, headers, drop
+	b.Topic, b.Headers, b.Drop, b.Park = topic, headers, drop, park
 	return b
 }

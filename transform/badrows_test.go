@@ -114,7 +114,7 @@ func TestDeadLetterBetweenEvents(t *testing.T) {
 	if got := strings.Join(headers, " "); got != wantHeaders {
 		t.Errorf("have headers %s\nwant %s", got, wantHeaders)
 	}
-	if len(b.Bad) != 1 || b.Bad[0].Rule != "event-type" || b.Bad[0].Dropped || !strings.Contains(b.Bad[0].Why, "inventory.outbox.type, GTID 3e11fa47") {
+	if len(b.Bad) != 1 || b.Bad[0].Rule != "event-type" || b.Bad[0].Fate != pipeline.FateDeadLetter || !strings.Contains(b.Bad[0].Why, "inventory.outbox.type, GTID 3e11fa47") {
 		t.Errorf("%+v", b.Bad)
 	}
 	again := tolerated(t, tr, insert(table, withID("first", "1", str(canary))), insert(table, bad), insert(table, withID("last", "2", str(canary))))
@@ -129,7 +129,7 @@ func TestDroppedRow(t *testing.T) {
 	bad := withID("bad", "x")
 	bad[2] = null()
 	b := tolerated(t, tr, insert(outbox(), withID("first", "1")), insert(outbox(), bad))
-	if len(b.Records) != 1 || len(b.Bad) != 1 || !b.Bad[0].Dropped || b.Bad[0].Rule != "event-key" {
+	if len(b.Records) != 1 || len(b.Bad) != 1 || b.Bad[0].Fate != pipeline.FateDropped || b.Bad[0].Rule != "event-key" {
 		t.Fatalf("%d records, %+v", len(b.Records), b.Bad)
 	}
 }
@@ -265,7 +265,7 @@ func TestBadRowSettings(t *testing.T) {
 		t.Error("a topic without tolerance is no tolerance")
 	}
 	for _, bad := range [][]string{{"errors.tolerance=all"}, {"millrace.errors.drop=true"}, {"errors.tolerance=all", topicKey + "=a", "millrace.errors.drop=true"},
-		{"errors.tolerance=all", topicKey + "=a b"}, {"millrace.errors.park=true"}} {
+		{"errors.tolerance=all", topicKey + "=a b"}, {parkKey + "=true"}, {"errors.tolerance=all", parkKey + "=true", "millrace.errors.drop=true"}} {
 		s := envelopeSettings(bad...)
 		if ReadOptions(s); len(s.problems) != 1 {
 			t.Errorf("%v: %v", bad, s.problems)

@@ -21,7 +21,7 @@ func (t *Transformer) want(w want) error {
 		return err
 	}
 	if t.deps.NewTopic == nil {
-		t.topics[w.topic] = true
+		t.hasTopic(w.topic)
 	}
 	if t.topics[w.topic] && (t.opts.Type != TypeEnvelope || t.aggregates[w.value] != nil) {
 		return nil
@@ -71,10 +71,12 @@ func (t *Transformer) answer(ctx context.Context, w want) error {
 		}
 	}
 	if !t.topics[w.topic] {
-		if err := t.deps.NewTopic(ctx, w.topic); err != nil {
-			return err
+		for _, name := range t.opts.Bad.withParked(w.topic) {
+			if err := t.deps.NewTopic(ctx, name); err != nil {
+				return err
+			}
 		}
-		t.topics[w.topic] = true
+		t.hasTopic(w.topic)
 	}
 	return nil
 }

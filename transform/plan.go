@@ -259,10 +259,7 @@ func (p *plan) newRoute(j *rowJob, value string) (*route, error) {
 	if err != nil {
 		return nil, j.unreadable(p.route.meta.Name, err)
 	}
-	why := badTopic(topic)
-	if topic == t.opts.Bad.Topic && why == "" {
-		why = "which is the dead-letter topic"
-	}
+	why := t.opts.Bad.badTopic(topic)
 	if why != "" {
 		return nil, j.refuse(pipeline.Refusal{
 			Rule: "topic-name", What: fmt.Sprintf("the routing value %q gives the topic %q, %s", value, topic, why), Where: p.route.meta.Name,

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -44,8 +45,15 @@ func (t *Transformer) loadShapes() error {
 			problems = append(problems, err)
 			continue
 		}
+		if why := t.opts.Bad.badTopic(entry.Topic); why != "" {
+			problems = append(problems, &pipeline.Refusal{
+				Exit: pipeline.ExitConfig, Rule: "topic-name", What: fmt.Sprintf("the topic of a plain table is %q, %s", entry.Topic, why), Where: entry.Table,
+				Fix: "choose another in transforms." + t.opts.Transform + ".tables",
+			})
+			continue
+		}
 		t.shapes[entry.Table] = s
-		t.topics[entry.Topic] = true
+		t.hasTopic(entry.Topic)
 	}
 	return errors.Join(problems...)
 }

@@ -90,6 +90,8 @@ type Transformer struct {
 	codecs  *codecs
 	scratch scratch
 	updates uint64
+	// parked are the keys whose events are set aside.
+	parked parkedKeys
 }
 
 // maxPlans bounds the shapes that are remembered: each DDL makes a new one.
@@ -163,7 +165,10 @@ func (t *Transformer) Transform(ctx context.Context, seg *pipeline.Segment, batc
 		if t.opts.Bad.GoOn() {
 			err = t.tolerant(ctx, p, &job)
 		} else {
-			err = p.transform(ctx, &job)
+			mark := batch.Mark()
+			if err = p.transform(ctx, &job); err == nil {
+				t.setAside(batch, mark)
+			}
 		}
 		if err != nil {
 			return err

@@ -126,7 +126,7 @@ func TestReadinessFollowsTheIdleInterval(t *testing.T) {
 func statuses() []pipeline.Status {
 	return []pipeline.Status{{
 		Connector: "orders", State: pipeline.StateStreaming, Records: 7, Bytes: 700, Transactions: 3, Commits: 2, Recoveries: 1,
-		Bad: []pipeline.BadCount{{Rule: "payload", N: 4}, {Rule: "event-key", Dropped: true, N: 2}},
+		Bad: []pipeline.BadCount{{Rule: "payload", Fate: pipeline.FateDeadLetter, N: 4}, {Rule: "event-key", Fate: pipeline.FateDropped, N: 2}},
 		Lag: 1500 * time.Millisecond, Position: pipeline.Position{CommitTime: time.UnixMicro(1_500_000)}, Updated: time.UnixMicro(2_250_000),
 	}, {Connector: "payments", State: pipeline.StateStandby}}
 }

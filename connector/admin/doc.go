@@ -14,7 +14,8 @@
 //	millrace_source_transactions_total                  source transactions with events delivered
 //	millrace_commits_total                              checkpoints committed
 //	millrace_recoveries_total                           deliveries that were in doubt
-//	millrace_bad_rows_total{rule,fate}                  rows that could not become events, by fate: deadletter or dropped
+//	millrace_parked_keys                                message keys whose events are set aside until a person sees to them
+//	millrace_bad_rows_total{rule,fate}                  rows that could not become events, by fate: deadletter, parked or dropped
 //	millrace_lag_seconds                                age that the last event had when it was committed
 //	millrace_last_commit_timestamp_seconds              source's commit time of what is checkpointed
 //	millrace_last_progress_timestamp_seconds            when it last delivered, checkpointed or changed its state

@@ -12,7 +12,7 @@ import (
 type collector struct {
 	opts Options
 
-	build, state, records, bytes, transactions, commits, recoveries, bad, lag, position, progress *prometheus.Desc
+	build, state, records, bytes, transactions, commits, recoveries, bad, parked, lag, position, progress *prometheus.Desc
 }
 
 func newCollector(opts Options) *collector {
@@ -29,7 +29,8 @@ func newCollector(opts Options) *collector {
 		transactions: desc("source_transactions_total", "Source transactions with events delivered since start.", c),
 		commits:      desc("commits_total", "Checkpoints committed since start.", c),
 		recoveries:   desc("recoveries_total", "Deliveries whose outcome was in doubt, and which went through recovery.", c),
-		bad:          desc("bad_rows_total", "Rows that could not become events and did not stop the connector since start; fate is deadletter or dropped.", c, "rule", "fate"),
+		bad:          desc("bad_rows_total", "Rows that could not become events and did not stop the connector since start; fate is deadletter, parked or dropped.", c, "rule", "fate"),
+		parked:       desc("parked_keys", "Message keys whose events are set aside until a person sees to them.", c),
 		lag:          desc("lag_seconds", "Age that the last event had when it was committed.", c),
 		position:     desc("last_commit_timestamp_seconds", "Commit time in the source of the last transaction that is checkpointed.", c),
 		progress:     desc("last_progress_timestamp_seconds", "When the connector last delivered, checkpointed or changed its state.", c),
@@ -43,7 +44,7 @@ var states = []pipeline.State{
 
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.build, c.state, c.records, c.bytes, c.transactions, c.commits, c.recoveries, c.bad, c.lag, c.position, c.progress} {
+	for _, d := range []*prometheus.Desc{c.build, c.state, c.records, c.bytes, c.transactions, c.commits, c.recoveries, c.bad, c.parked, c.lag, c.position, c.progress} {
 		ch <- d
 	}
 }
@@ -71,12 +72,9 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		counter(c.commits, s.Commits)
 		counter(c.recoveries, s.Recoveries)
 		for _, bad := range s.Bad {
-			fate := "deadletter"
-			if bad.Dropped {
-				fate = "dropped"
-			}
-			ch <- prometheus.MustNewConstMetric(c.bad, prometheus.CounterValue, float64(bad.N), s.Connector, bad.Rule, fate)
+			ch <- prometheus.MustNewConstMetric(c.bad, prometheus.CounterValue, float64(bad.N), s.Connector, bad.Rule, string(bad.Fate))
 		}
+		gauge(c.parked, float64(s.Parked), s.Connector)
 		gauge(c.lag, s.Lag.Seconds(), s.Connector)
 		if !s.Position.CommitTime.IsZero() {
 			gauge(c.position, seconds(s.Position.CommitTime), s.Connector)

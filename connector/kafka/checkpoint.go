@@ -23,6 +23,7 @@ import (
 //	partitions  Counts       when it changes, and with each table
 //	moves       Moves        when a person moves the checkpoint, and with each table
 //	replayed    Replays      when dead letters are replayed, and with each table
+//	parked-N    Parked       when a key of share N is parked or published, and with each table
 //	any other   JSON         a fact given by SetFact, when it changes, and with each table
 //
 // The topic is compacted: only the newest record of a key must survive. A
@@ -58,6 +59,7 @@ const (
 	kindPartitions = "partitions"
 	kindMoves      = "moves"
 	kindReplayed   = "replayed"
+	kindParked     = "parked-" // and the share
 )
 
 // minuteLayout is how history keys name their minute, in UTC.

@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"maps"
 	"regexp"
 	"strconv"
 	"strings"
@@ -20,6 +21,10 @@ type TopicCreation struct {
 	// where that is set, whatever the others say.
 	DeadLetters           string
 	DeadLetterReplication int
+	// Parked is the suffix of topics of parked events, or empty. They are
+	// created as others are, but keep their records until a person has seen to
+	// them, unless a group takes them and says otherwise.
+	Parked string
 }
 
 // CreationGroup is one of topic.creation.groups.
@@ -47,16 +52,42 @@ func (c TopicCreation) For(topic string) *TopicSpec {
 	}
 	for i := range c.Groups {
 		g := &c.Groups[i]
-		if matchAny(g.Include, topic) && !matchAny(g.Exclude, topic) {
-			return &g.Spec
+		if !matchAny(g.Include, topic) || matchAny(g.Exclude, topic) {
+			continue
 		}
+		if c.parks(topic) && g.Spec.Config[retention] == "" {
+			return g.Spec.forever()
+		}
+		return &g.Spec
 	}
 	if dead {
 		spec := *c.Default
 		spec.Partitions = 1
 		return &spec
 	}
+	if c.parks(topic) {
+		return c.Default.forever()
+	}
 	return c.Default
+}
+
+// parks reports whether a topic is one of parked events.
+func (c TopicCreation) parks(topic string) bool {
+	return c.Parked != "" && strings.HasSuffix(topic, c.Parked)
+}
+
+// retention is the topic setting of how many milliseconds records are kept.
+const retention = "retention.ms"
+
+// forever returns the spec of a topic whose records are not deleted.
+func (spec *TopicSpec) forever() *TopicSpec {
+	kept := *spec
+	kept.Config = maps.Clone(spec.Config)
+	if kept.Config == nil {
+		kept.Config = map[string]string{}
+	}
+	kept.Config["cleanup.policy"], kept.Config[retention], kept.Config["retention.bytes"] = "delete", "-1", "-1"
+	return &kept
 }
 
 func matchAny(patterns []*regexp.Regexp, topic string) bool {

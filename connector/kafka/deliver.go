@@ -80,6 +80,7 @@ func (s *Sink) deliver(ctx context.Context, b *pipeline.Batch) error {
 		if err := s.publish(ctx, b, gone); err != nil {
 			return err
 		}
+		s.park(b.Parked)
 	}
 	s.tx.end, s.inside = b.End, !b.Ends
 	if s.inside && !s.splits() {

@@ -32,7 +32,7 @@ func Inspect(ctx context.Context, o Options) (*Inspection, error) {
 		return nil, err
 	}
 	defer a.close()
-	st, err := o.readIfThere(ctx, a, stableOffset)
+	st, err := o.readIfThere(ctx, a)
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +53,7 @@ func (o Options) look(ctx context.Context) (*admin, error) {
 }
 
 // readIfThere reads the checkpoint topic, which need not exist.
-func (o Options) readIfThere(ctx context.Context, a *admin, end edge) (*stored, error) {
+func (o Options) readIfThere(ctx context.Context, a *admin) (*stored, error) {
 	found, err := a.describe(ctx, []string{o.CheckpointTopic})
 	if err != nil {
 		return nil, err
@@ -61,7 +61,7 @@ func (o Options) readIfThere(ctx context.Context, a *admin, end edge) (*stored, 
 	if _, ok := found[o.CheckpointTopic]; !ok {
 		return &stored{}, nil
 	}
-	return o.readStore(ctx, a, end)
+	return o.readStore(ctx, a, stableOffset)
 }
 
 func (st *stored) inspection() (*Inspection, error) {

@@ -27,6 +27,8 @@ type Metrics struct {
 	Torn uint64
 	// LastDelivery is how long the last delivery took, of a batch that ended.
 	LastDelivery time.Duration
+	// Parked counts the keys whose events are set aside.
+	Parked int
 	// Owned says whether this instance owns the task now.
 	Owned bool
 	// Topics counts the events delivered per topic since the process started.
@@ -35,7 +37,7 @@ type Metrics struct {
 
 type metrics struct {
 	commits, rotations, fences, doubts, torn atomic.Uint64
-	last                                     atomic.Int64
+	last, parked                             atomic.Int64
 	owned                                    atomic.Bool
 
 	mu         sync.Mutex
@@ -82,6 +84,7 @@ func (s *Sink) Metrics() Metrics {
 		Lag: time.Duration(m.checkpoint.LagMS) * time.Millisecond, Position: m.checkpoint.Position(), Written: fromMicros(m.checkpoint.TimeUS),
 		Commits: m.commits.Load(), Rotations: m.rotations.Load(), Fences: m.fences.Load(), Doubts: m.doubts.Load(), Torn: m.torn.Load(),
 		LastDelivery: time.Duration(m.last.Load()),
+		Parked:       int(m.parked.Load()),
 		Owned:        m.owned.Load(),
 		Topics:       make(map[string]uint64, len(m.topics)),
 	}

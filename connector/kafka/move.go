@@ -14,7 +14,7 @@ import (
 
 // Move is what a checkpoint that a person wrote says of itself.
 type Move struct {
-	// Kind is "set", "rewind" or "replay", By the person as user@host.
+	// Kind is "set", "rewind", "replay", "release" or "skip", By the person as user@host.
 	Kind   string `json:"kind"`
 	By     string `json:"by"`
 	Reason string `json:"reason"`
@@ -47,6 +47,8 @@ type Moved struct {
 	// became of them.
 	Letters int `json:"letters,omitempty"`
 	Events  int `json:"events,omitempty"`
+	// Keys counts the parked keys whose records a release published.
+	Keys int `json:"keys,omitempty"`
 }
 
 // Place is a position that a checkpoint once held.
@@ -115,6 +117,10 @@ const (
 	MoveRewind = "rewind"
 	// MoveReplay publishes dead letters and leaves the position as it is.
 	MoveReplay = "replay"
+	// MoveRelease publishes what parked keys have waiting, MoveSkip the same
+	// without the bad rows.
+	MoveRelease = "release"
+	MoveSkip    = "skip"
 )
 
 // MoveCheckpoint writes a checkpoint by hand and returns what it did. It goes
@@ -216,6 +222,9 @@ func (s *Sink) sign(ctx context.Context, m *Moved, records []pipeline.Record) er
 	list, err := s.moves()
 	if err != nil {
 		return err
+	}
+	if n := len(list); n > 0 && list[n-1].Move == m.Move {
+		list = list[:n-1] // of several transactions
 	}
 	list = append(list, *m)
 	s.setFact(kindMoves, encode(Moves{V: formatVersion, Last: list[max(0, len(list)-maxMoves):]}))

@@ -183,7 +183,7 @@ type anchor struct {
 
 // prepare reads the checkpoint and finds out what there is to read.
 func (v *prover) prepare(ctx context.Context) error {
-	early, err := v.opts.readIfThere(ctx, v.admin, stableOffset)
+	early, err := v.opts.readIfThere(ctx, v.admin)
 	if err != nil || early.commit == nil {
 		return err
 	}

@@ -329,6 +329,9 @@ func (s *Sink) adoptStore(st *stored) error {
 		maps.Copy(s.state.counts, counts.Topics)
 		maps.Copy(s.state.ids, counts.IDs)
 	}
+	if err := s.adoptParked(st.facts); err != nil {
+		return err
+	}
 	return s.pinAll()
 }
 

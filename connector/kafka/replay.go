@@ -74,7 +74,7 @@ func ReadLetters(ctx context.Context, o Options, topic string, each func(Letter)
 		return nil, err
 	}
 	defer a.close()
-	st, err := o.readIfThere(ctx, a, stableOffset)
+	st, err := o.readIfThere(ctx, a)
 	if err != nil {
 		return nil, err
 	}

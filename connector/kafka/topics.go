@@ -141,6 +141,10 @@ func (s *Sink) adopt(ctx context.Context, names []string, found map[string]topic
 		if err := s.checkPinned(name, info.partitions, info.id); err != nil {
 			return err
 		}
+		if s.opts.Creation.parks(name) && info.compacts() {
+			return with(refusal(pipeline.ExitRefused, "parked-compacted", "a topic of parked events is compacted, which deletes all but the last event of a key"), name,
+				fmt.Sprintf("kafka-configs.sh --bootstrap-server %s --alter --entity-type topics --entity-name %s --add-config cleanup.policy=delete,retention.ms=-1", firstServer(s.opts.Bootstrap), name), nil)
+		}
 		for p := range info.partitions {
 			all = append(all, tp{name, p})
 		}
@@ -168,6 +172,9 @@ func (s *Sink) newTopic(name string, info topicInfo, ends map[tp]int64) *topic {
 	t.compacted = info.compacts()
 	if t.compacted {
 		s.opts.Log.Warn("events of a compacted topic vanish when newer ones have their key", "topic", name)
+	}
+	if ms := info.config[retention]; s.opts.Creation.parks(name) && ms != "-1" {
+		s.opts.Log.Warn("parked events are deleted before a person has seen to them: set retention.ms=-1", "topic", name, "retention.ms", ms)
 	}
 	if n, err := strconv.Atoi(info.config["min.insync.replicas"]); err == nil && info.replicas > 1 && n < 2 {
 		s.opts.Log.Warn("min.insync.replicas below 2: an acknowledged event may be lost with one broker", "topic", name, "replicas", info.replicas)

@@ -28,10 +28,17 @@ func (o oddRows) Transform(ctx context.Context, seg *Segment, b *Batch) error {
 			}
 		}
 		if seg.Rows[i].Ordinal%2 == 1 {
-			b.Bad = append(b.Bad, BadRow{Rule: "odd", Why: fmt.Sprintf("row %d.%d", seg.Txs[0].StartPos, seg.Rows[i].Ordinal), Dropped: o.drop})
+			b.Bad = append(b.Bad, BadRow{Rule: "odd", Why: fmt.Sprintf("row %d.%d", seg.Txs[0].StartPos, seg.Rows[i].Ordinal), Fate: o.fate()})
 		}
 	}
 	return nil
+}
+
+func (o oddRows) fate() Fate {
+	if o.drop {
+		return FateDropped
+	}
+	return FateDeadLetter
 }
 
 func playOdd(t *testing.T, src *logSource, sink *memSink, drop bool) (Status, string) {
@@ -54,10 +61,10 @@ func TestBadRowsAreCountedOnce(t *testing.T) {
 		sink := &memSink{failAt: map[int]error{2: fmt.Errorf("%w: once", ErrDoubt)}}
 		status, log := playOdd(t, src, sink, false)
 		wantOnce(t, src.rows, sink.committed)
-		if len(status.Bad) != 1 || status.Bad[0] != (BadCount{Rule: "odd", N: 7}) {
+		if len(status.Bad) != 1 || status.Bad[0] != (BadCount{Rule: "odd", Fate: FateDeadLetter, N: 7}) {
 			t.Errorf("%+v", status.Bad)
 		}
-		if n := strings.Count(log, "bad row sent to the dead-letter topic"); n != 3 { // the first, second and fourth
+		if n := strings.Count(log, `msg="bad row set aside" fate=deadletter`); n != 3 { // the first, second and fourth
 			t.Errorf("%d lines:\n%s", n, log)
 		}
 	})
@@ -68,7 +75,7 @@ func TestEveryDroppedRowIsLogged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sink := &memSink{}
 		status, log := playOdd(t, &logSource{rows: []int{5, 4, 7}}, sink, true)
-		if len(status.Bad) != 1 || status.Bad[0] != (BadCount{Rule: "odd", Dropped: true, N: 7}) || len(sink.committed) != 9 {
+		if len(status.Bad) != 1 || status.Bad[0] != (BadCount{Rule: "odd", Fate: FateDropped, N: 7}) || len(sink.committed) != 9 {
 			t.Errorf("%+v, %d records", status.Bad, len(sink.committed))
 		}
 		for _, row := range []string{"0.1", "0.3", "1.1", "1.3", "2.1", "2.3", "2.5"} {
@@ -125,4 +132,50 @@ type failing struct{}
 func (failing) Transform(_ context.Context, _ *Segment, b *Batch) error {
 	b.Bad = append(b.Bad, BadRow{Rule: "a"})
 	return errors.New("no")
+}
+
+// parkOdd parks the key of each odd row for good, and says which keys it was
+// told of when each stream began.
+type parkOdd struct {
+	nameRows
+	parked map[string]bool
+	told   []int
+}
+
+func (p *parkOdd) Restore(keys []ParkedKey) {
+	p.parked = map[string]bool{}
+	for _, k := range keys {
+		p.parked[string(k.Key)] = true
+	}
+	p.told = append(p.told, len(keys))
+}
+
+func (p *parkOdd) Transform(ctx context.Context, seg *Segment, b *Batch) error {
+	for i := range seg.Rows {
+		key := fmt.Sprint(seg.Txs[0].StartPos, ".", seg.Rows[i].Ordinal)
+		if seg.Rows[i].Ordinal%2 == 1 && !p.parked[key] {
+			p.parked[key] = true
+			b.Parked = append(b.Parked, ParkedKey{Topic: "t", Key: []byte(key)})
+		}
+	}
+	return p.nameRows.Transform(ctx, seg, b)
+}
+
+// TestParkedKeysOfAFailedBatchAreForgotten: what counts is what was committed.
+func TestParkedKeysOfAFailedBatchAreForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := &logSource{rows: []int{5, 4, 7}}
+		sink := &memSink{failAt: map[int]error{2: fmt.Errorf("%w: once", ErrDoubt)}}
+		tr := &parkOdd{}
+		p := New(Options{Connector: "c", Limits: DefaultLimits(), Log: slog.New(slog.DiscardHandler), Parked: func() []ParkedKey { return sink.parked }}, src, tr, sink)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := p.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		wantOnce(t, src.rows, sink.committed)
+		if len(tr.told) != 2 || tr.told[0] != 0 || tr.told[1] >= 7 || len(sink.parked) != 7 || len(tr.parked) != 7 {
+			t.Errorf("told %v, %d in the sink, %d here", tr.told, len(sink.parked), len(tr.parked))
+		}
+	})
 }

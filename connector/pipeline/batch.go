@@ -47,6 +47,9 @@ type Batch struct {
 	// Bad are the rows that could not become events and did not stop the
 	// connector.
 	Bad []BadRow
+	// Parked are the keys whose events are set aside from a row in the batch
+	// on: they are remembered with the same commit.
+	Parked []ParkedKey
 	// Created is when the first segment was added.
 	Created time.Time
 	// size counts the bytes appended since Reset: the arena may have moved.
@@ -58,13 +61,37 @@ type Batch struct {
 type BadRow struct {
 	// Rule is the one that it broke, Why says how and where.
 	Rule, Why string
-	// Dropped says that nothing was published in its stead; else a record for
-	// the dead-letter topic stands in the batch.
-	Dropped bool
+	Fate      Fate
+}
+
+// A Fate is what became of a bad row.
+type Fate string
+
+// The fates.
+const (
+	// FateDeadLetter: a record for the dead-letter topic stands in the batch.
+	FateDeadLetter Fate = "deadletter"
+	// FateParked: a record for the topic of its key's parked events does.
+	FateParked Fate = "parked"
+	// FateDropped: nothing was published in its stead.
+	FateDropped Fate = "dropped"
+)
+
+// ParkedKey is a message key whose events go to another topic, in order, until
+// a person has seen to the first of them.
+type ParkedKey struct {
+	// Topic is the one that the key's events belong to.
+	Topic string `json:"topic"`
+	Key   []byte `json:"key"`
+	// Since names the row that parked the key, and is a header of every record
+	// set aside on its account.
+	Since string `json:"since"`
+	// Done counts the records set aside that have been published since.
+	Done uint64 `json:"done,omitempty"`
 }
 
 // Mark is a place in a batch, to go back to.
-type Mark struct{ records, bad int }
+type Mark struct{ records, bad, parked int }
 
 // Reset empties b for reuse, keeping its memory.
 func (b *Batch) Reset() {
@@ -78,6 +105,8 @@ func (b *Batch) Reset() {
 	b.Txs = 0
 	clear(b.Bad)
 	b.Bad = b.Bad[:0]
+	clear(b.Parked)
+	b.Parked = b.Parked[:0]
 	b.Created = time.Time{}
 	b.size = 0
 }
@@ -89,7 +118,7 @@ func (b *Batch) Add(r Record) {
 }
 
 // Mark returns the place behind what b holds.
-func (b *Batch) Mark() Mark { return Mark{len(b.Records), len(b.Bad)} }
+func (b *Batch) Mark() Mark { return Mark{len(b.Records), len(b.Bad), len(b.Parked)} }
 
 // Since returns the records added behind m.
 func (b *Batch) Since(m Mark) []Record { return b.Records[m.records:] }
@@ -103,6 +132,8 @@ func (b *Batch) Back(m Mark) {
 	b.Records = b.Records[:m.records]
 	clear(b.Bad[m.bad:])
 	b.Bad = b.Bad[:m.bad]
+	clear(b.Parked[m.parked:])
+	b.Parked = b.Parked[:m.parked]
 }
 
 // Size returns the bytes of all keys and values in the batch.

@@ -23,6 +23,9 @@ type Options struct {
 	// Prepare, if set, runs first in Run: what must be there before the task
 	// is owned, such as schemas and topics. Its errors end Run.
 	Prepare func(context.Context) error
+	// Parked, if set, returns the keys that are parked by the last commit. It is
+	// needed with a Parker.
+	Parked func() []ParkedKey
 	// OnState, if set, is told each change of state. It must not block.
 	OnState func(State)
 	Log     *slog.Logger
@@ -193,6 +196,7 @@ func (p *Pipeline) delivered(b *Batch) {
 	s.Updated = now
 	s.Records += uint64(len(b.Records))
 	s.Bytes += uint64(b.Size())
+	s.Parked += len(b.Parked)
 	if !b.Ends {
 		return
 	}

@@ -103,6 +103,7 @@ type memSink struct {
 	unended   atomic.Int64 // how many records open holds
 	commits   []string     // "records@position"
 	failAt    map[int]error
+	parked    []ParkedKey
 	delivers  int
 	recovers  int
 	took      time.Duration
@@ -132,6 +133,7 @@ func (s *memSink) Deliver(_ context.Context, b *Batch) error {
 	}
 	s.commits = append(s.commits, strconv.Itoa(len(s.open))+"@"+strconv.FormatUint(b.End.Pos, 10))
 	s.committed = append(s.committed, s.open...)
+	s.parked = append(s.parked, b.Parked...)
 	s.open = nil
 	s.unended.Store(0)
 	end := b.End

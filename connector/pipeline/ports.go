@@ -38,6 +38,13 @@ type Learner interface {
 	Learn(ctx context.Context) error
 }
 
+// Parker is a Transformer that sets the events of some keys aside.
+type Parker interface {
+	// Restore says which keys are parked by what was committed: of those that
+	// batches named since nothing remains. It is called before each stream.
+	Restore(parked []ParkedKey)
+}
+
 // Sink delivers batches.
 type Sink interface {
 	// Recover waits until this instance owns the task, fences every older

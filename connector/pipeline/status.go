@@ -39,6 +39,8 @@ type Status struct {
 	// connector, since start, in the order in which they were first met. The
 	// list is replaced, never changed.
 	Bad []BadCount
+	// Parked counts the keys whose events are set aside.
+	Parked int
 	// Err is the last error, nil when there was none since streaming began.
 	Err error
 }
@@ -46,7 +48,6 @@ type Status struct {
 // BadCount says how many rows broke a rule.
 type BadCount struct {
 	Rule string
-	// Dropped tells those that were dropped from those in the dead-letter topic.
-	Dropped bool
-	N       uint64
+	Fate Fate
+	N    uint64
 }

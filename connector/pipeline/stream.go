@@ -25,6 +25,9 @@ func (s *stream) run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("start source: %w", err)
 	}
+	if parker, ok := s.tr.(Parker); ok && s.opts.Parked != nil {
+		s.restore(parker)
+	}
 	err = s.begin(ctx, start)
 	if err == nil {
 		err = s.flow(ctx)
@@ -33,6 +36,15 @@ func (s *stream) run(ctx context.Context) error {
 		err = errors.Join(err, fmt.Errorf("close source: %w", e))
 	}
 	return err
+}
+
+// restore tells the transformer which keys are parked.
+func (s *stream) restore(parker Parker) {
+	keys := s.opts.Parked()
+	parker.Restore(keys)
+	s.mu.Lock()
+	s.status.Parked = len(keys)
+	s.mu.Unlock()
 }
 
 // begin writes the first checkpoint if there is none and declares the stream

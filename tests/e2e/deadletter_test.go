@@ -172,7 +172,7 @@ func (r *rig) setsAside(t *testing.T, p *process, row refusalRow, stop string) {
 	if !strings.Contains(stop, "\n"+list[0].Rule+": ") && !strings.Contains(stop, ": "+list[0].Rule+": ") {
 		t.Errorf("the rule is %q, and the connector would have stopped for\n%s", list[0].Rule, stop)
 	}
-	p.logged(t, `msg="bad row sent to the dead-letter topic"`)
+	p.logged(t, `msg="bad row set aside" fate=deadletter`)
 	for len(want) > 0 {
 		var have []string
 		for _, rec := range r.visible(t, r.topic(), 0) {

@@ -1,0 +1,199 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"millrace/tests/services"
+)
+
+// lost writes n transactions of rows of seven aggregates, of which some have an
+// event type that nobody declared, and keeps the ids of each key in order.
+type lost struct {
+	ids map[string][]string
+	bad map[string]bool
+	n   int
+}
+
+func (l *lost) transaction(t *testing.T, r *rig) {
+	t.Helper()
+	var values []string
+	for range 1 + l.n%4 {
+		l.n++
+		key, id, kind := strconv.Itoa(l.n%7), uuid.NewString(), "OrderPlaced"
+		if l.n%31 == 0 && key != "3" {
+			kind, l.bad[id] = "OrderLost", true
+		}
+		l.ids[key] = append(l.ids[key], id)
+		values = append(values, fmt.Sprintf(`('%s','order','%s','%s','{"aggregate": %s, "version": %d}','%s')`, id, key, kind, key, l.n, canary))
+	}
+	statements("INSERT INTO SCHEMA.outbox VALUES "+strings.Join(values, ","))(t, r)
+}
+
+// split says what each key's own topic holds, and what waits: everything from
+// the key's first bad row on.
+func (l *lost) split(open map[string]bool) (own, waits map[string][]string) {
+	own, waits = map[string][]string{}, map[string][]string{}
+	for key, ids := range l.ids {
+		n := slices.IndexFunc(ids, func(id string) bool { return l.bad[id] })
+		if n < 0 || open[key] {
+			n = len(ids)
+		}
+		own[key], waits[key] = ids[:n], ids[n:]
+	}
+	return own, waits
+}
+
+// parkedID is the event's id in a record that waits.
+func parkedID(t *testing.T) func(int, *kgo.Record) string {
+	return func(_ int, rec *kgo.Record) string {
+		if header(rec, "__millrace.parked.letter") == "" {
+			return header(rec, "id")
+		}
+		var l letter
+		if err := json.Unmarshal(rec.Value, &l); err != nil {
+			t.Fatalf("%v: %s", err, rec.Value)
+		}
+		return l.ID
+	}
+}
+
+func total(of map[string][]string) (n int) {
+	for _, ids := range of {
+		n += len(ids)
+	}
+	return n
+}
+
+// wantSplit compares what both topics show.
+func (l *lost) wantSplit(t *testing.T, r *rig, open map[string]bool, published map[string][]string) {
+	t.Helper()
+	own, waits := l.split(open)
+	events := r.visible(t, r.topic(), total(own))
+	wantInOrder(t, events, own, func(_ int, rec *kgo.Record) string { return header(rec, "id") })
+	for key, ids := range published {
+		waits[key] = append(slices.Clone(ids), waits[key]...)
+	}
+	for key, ids := range waits {
+		if len(ids) == 0 {
+			delete(waits, key)
+		}
+	}
+	wantInOrder(t, r.visible(t, r.topic()+".parked", total(waits)), waits, parkedID(t))
+}
+
+// TestParkedKeysAcrossKills kills the connector while rows are written of which
+// some cannot become events: these wait with all later events of their keys, in
+// order, and the others flow. Then keys are released, once each and in order,
+// from a stopped connector and from a running one, and verify proves it all.
+func TestParkedKeysAcrossKills(t *testing.T) {
+	servers(t, func(t *testing.T, db *services.Database) {
+		r := newRig(t, db, 3)
+		statements("ALTER TABLE SCHEMA.outbox ADD COLUMN secret VARCHAR(64)")(t, r)
+		r.settings["errors.tolerance"], r.settings["millrace.errors.park"] = "all", "true"
+		r.save(t, nil)
+		l := &lost{ids: map[string][]string{}, bad: map[string]bool{}}
+		p := r.start(t)
+		p.streaming(t)
+		for range number(t, "E2E_KILLS", 4) {
+			for range 60 {
+				l.transaction(t, r)
+			}
+			p.kill()
+			for range 30 {
+				l.transaction(t, r)
+			}
+			p = r.start(t)
+		}
+		l.wantSplit(t, r, nil, nil)
+		p.logged(t, `msg="key parked"`)
+		if code := p.stop(t); code != 0 {
+			t.Fatalf("exit code %d", code)
+		}
+		if strings.Contains(p.log.String(), canary) {
+			t.Error("the log holds what no configuration names")
+		}
+		r.says(t, 0, []string{"verify"}, "proven")
+		r.releases(t, l)
+	})
+}
+
+// releases publishes what waits: one key while the connector is stopped, one
+// without its bad rows, and the others while it runs and more is written.
+func (r *rig) releases(t *testing.T, l *lost) {
+	t.Helper()
+	const reason = "OrderLost is declared now"
+	_, waits := l.split(nil)
+	var shown []struct {
+		Topic, Key, Rule, Since string
+		Waiting, Rows           int
+	}
+	list := func() int {
+		shown = nil
+		if err := json.Unmarshal([]byte(r.says(t, 0, []string{"parked", "list", "--json"})), &shown); err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range shown {
+			if s.Topic != r.topic() || s.Rule != "event-type" || s.Waiting != len(waits[s.Key]) || s.Rows == 0 || s.Since == "" {
+				t.Errorf("%+v, want %d", s, len(waits[s.Key]))
+			}
+		}
+		return len(shown)
+	}
+	if n := list(); n != 6 {
+		t.Fatalf("%d keys are parked", n)
+	}
+	r.says(t, 65, []string{"parked", "release", "--key", "1", "--reason", reason}, "deadletter-unfit", "still cannot become an event")
+	r.says(t, 69, []string{"parked", "release", "--key", "3", "--reason", reason}, "parked-missing")
+	r.write(t, r.dir+"/schemas/order/OrderLost.avsc", strings.Replace(orderPlaced, "OrderPlaced", "OrderLost", 1))
+	r.says(t, 0, []string{"parked", "release", "--key", "1", "--dry-run"}, "1 keys would no longer be parked", fmt.Sprintf("%d events published", len(waits["1"])))
+	r.says(t, 0, []string{"parked", "release", "--key", "1", "--reason", reason}, "1 keys are no longer parked", fmt.Sprintf("%d events published", len(waits["1"])), "5 keys are parked still")
+	published := map[string][]string{"1": waits["1"]}
+	l.wantSplit(t, r, map[string]bool{"1": true}, published)
+	if n := list(); n != 5 {
+		t.Fatalf("%d keys are parked", n)
+	}
+
+	skipped := slices.DeleteFunc(slices.Clone(waits["2"]), func(id string) bool { return l.bad[id] })
+	r.says(t, 0, []string{"parked", "skip", "--key", "2", "--reason", "test orders"}, fmt.Sprintf("%d events published", len(skipped)), fmt.Sprintf("%d rows left out", len(waits["2"])-len(skipped)))
+	published["2"] = waits["2"]
+	l.ids["2"] = slices.DeleteFunc(slices.Clone(l.ids["2"]), func(id string) bool { return l.bad[id] })
+	l.wantSplit(t, r, map[string]bool{"1": true}, published)
+
+	p := r.start(t)
+	p.streaming(t)
+	r.says(t, 69, []string{"parked", "release", "--all", "--reason", reason}, "connector-running")
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r.says(t, 0, []string{"parked", "release", "--all", "--force", "--reason", reason}, "4 keys are no longer parked")
+	}()
+	// OrderLost is declared now, so nothing new is bad.
+	for written := false; !written; {
+		l.transaction(t, r)
+		select {
+		case <-done:
+			written = true
+		default:
+		}
+	}
+	for range 20 {
+		l.transaction(t, r)
+	}
+	own, _ := l.split(map[string]bool{"0": true, "1": true, "2": true, "4": true, "5": true, "6": true})
+	wantInOrder(t, r.visible(t, r.topic(), total(own)), own, func(_ int, rec *kgo.Record) string { return header(rec, "id") })
+	if code := p.stop(t); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	if n := list(); n != 0 {
+		t.Errorf("%d keys are parked", n)
+	}
+	r.says(t, 0, []string{"verify"}, "proven", reason)
+}
