@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -114,7 +115,8 @@ func (a *admin) retry(ctx context.Context, where string, call func(context.Conte
 		if auth := a.p.mon.authFailing(began); auth != nil {
 			return a.opts.translate(auth, where)
 		}
-		if e, ok := asKafka(err); !ok || !passing(e) {
+		// The client gives the call's own deadline back as the context's error.
+		if e, ok := asKafka(err); !errors.Is(err, context.DeadlineExceeded) && (!ok || !passing(e)) {
 			return a.opts.translate(err, where)
 		}
 		if try == 4 {

@@ -119,6 +119,7 @@ var changing = []struct {
 	{regexp.MustCompile(`(no-such-host\.invalid):\d+`), "${1}:PORT"},
 	{regexp.MustCompile(`\b127\.0\.0\.1:\d+->127\.0\.0\.1:\d+`), "HOST:PORT->HOST:PORT"},
 	{regexp.MustCompile(`\b(127\.0\.0\.1|0\.0\.0\.0):\d{4,5}\b`), "HOST:PORT"},
+	{regexp.MustCompile(`\bafter \d+ tries in\b`), "after N tries in"},
 	{regexp.MustCompile(`\b(after [^\n(]*?)[0-9.]+m?s\b`), "${1}TIME"},
 	{regexp.MustCompile(`/0@\d+\b`), "/0@N"},
 	{regexp.MustCompile(`\bhost \S+, process \d+`), "host HOST, process N"},
