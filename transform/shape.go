@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -43,13 +42,6 @@ func (t *Transformer) loadShapes() error {
 		s, err := t.newShape(entry)
 		if err != nil {
 			problems = append(problems, err)
-			continue
-		}
-		if why := t.opts.Bad.badTopic(entry.Topic); why != "" {
-			problems = append(problems, &pipeline.Refusal{
-				Exit: pipeline.ExitConfig, Rule: "topic-name", What: fmt.Sprintf("the topic of a plain table is %q, %s", entry.Topic, why), Where: entry.Table,
-				Fix: "choose another in transforms." + t.opts.Transform + ".tables",
-			})
 			continue
 		}
 		t.shapes[entry.Table] = s

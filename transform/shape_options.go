@@ -37,11 +37,10 @@ func (o *Options) tableShape(s pipeline.Settings, prefix string) {
 		if len(parts) == 3 {
 			e.Topic = parts[2]
 		}
-		if why := badTopic(e.Topic); why != "" {
-			s.Problem(key, "the table "+e.Table+" gives the topic "+strconv.Quote(e.Topic)+", "+why)
-		}
 		if e.Topic == o.Bad.Topic {
 			s.Problem(topicKey, "is also the topic of the table "+e.Table+": choose another")
+		} else if why := o.Bad.badTopic(e.Topic); why != "" {
+			s.Problem(key, "the table "+e.Table+" gives the topic "+strconv.Quote(e.Topic)+", "+why)
 		}
 		if slices.ContainsFunc(o.Tables, func(t TableEntry) bool { return t.Table == e.Table }) {
 			s.Problem(key, "the table "+e.Table+" stands twice")

@@ -219,7 +219,11 @@ func (s *Sink) missing(names []string) error {
 	var fix strings.Builder
 	fix.WriteString("create them, or set topic.creation.default.partitions and topic.creation.default.replication.factor:")
 	for _, name := range names {
-		fix.WriteString("\n  " + s.opts.createCommand(name, TopicSpec{Partitions: 6, Replication: 3}))
+		spec := &TopicSpec{Partitions: 6, Replication: 3}
+		if s.opts.Creation.parks(name) {
+			spec = spec.forever()
+		}
+		fix.WriteString("\n  " + s.opts.createCommand(name, *spec))
 	}
 	return with(refusal(pipeline.ExitRefused, "topic-missing", "a topic does not exist and topic.creation.* is not set"), strings.Join(names, ", "), fix.String(), nil)
 }

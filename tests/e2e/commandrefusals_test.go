@@ -96,6 +96,9 @@ func TestRefusalsOfCommands(t *testing.T) {
 		{name: "a letter that is not whole", before: withLetter(deadLetter("OrderPlaced", `,"cut":{"length":9999999,"sha256":"00"}`)), arguments: replaying("0:0")},
 		{name: "a letter that is still bad", before: withLetter(deadLetter("OrderLost", "")), arguments: replaying("0")},
 		{name: "a letter of a connector that never ran", before: withLetter(deadLetter("OrderPlaced", "")), arguments: replaying("0")},
+		{name: "a key that is not parked", arguments: words("parked", "release", "--key", "7", "--reason", "test")},
+		{name: "parked events that are gone", before: checkpointRecords("table", strings.Replace(table, "[]", `["parked-0"]`, 1), "commit", commit("1", "1"),
+			"parked-0", `{"v":1,"keys":[{"topic":"gone","key":"Nw==","since":"shop.outbox/1/0"}]}`), arguments: words("parked", "list")},
 		{name: "no file with a row", arguments: func(r *rig) []string {
 			return []string{"render", "--row", filepath.Join(r.dir, "none.json"), r.worker, r.config}
 		}},

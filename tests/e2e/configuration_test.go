@@ -240,7 +240,8 @@ var badRowRows = []configurationRow{
 	{name: "dead letters among events", changes: asShapes(map[string]string{
 		"transforms.outbox.tables": "shop.customer:Customer:dead.letters", "errors.tolerance": "all", "errors.deadletterqueue.topic.name": "dead.letters",
 	})},
-	{name: "parking", changes: tolerated("millrace.errors.park", "true")},
+	{name: "parking what stops the connector", changes: map[string]string{"millrace.errors.park": "true"}},
+	{name: "parking and dropping", changes: map[string]string{"errors.tolerance": "all", "millrace.errors.park": "true", "millrace.errors.drop": "true"}},
 }
 
 // databaseRows are about the source.

@@ -17,6 +17,8 @@ var elsewhere = []struct{ rule, text, file, test string }{
 	{"checkpoint-foreign", "another producer's transaction is open", "connector/kafka/protocol_test.go", "TestForeignTransactionInCheckpointTopic"},
 	{"checkpoint-lost", "the topic has lost its newest records", "connector/kafka/checkpointloss_test.go", "TestCheckpointLosesItsEnd"},
 	{"checkpoint-torn", "", "connector/kafka/replay_test.go", "TestReplayRefuses"},
+	{"parked-expired", "", "connector/kafka/parked_test.go", "TestReleaseRefuses"},
+	{"parked-full", "", "transform/parked_test.go", "TestParkedLimits"},
 	{"protocol-order", "", "connector/kafka/stage_test.go", "TestNoOtherWay"},
 	{"xa-rows-lost", "", "connector/binlog/live_xa_test.go", "TestLiveXARestart"},
 	{"kafka-sasl-token", "", "connector/kafka/security_test.go", "TestTranslate"},

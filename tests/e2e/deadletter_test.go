@@ -112,38 +112,43 @@ func header(r *kgo.Record, key string) string {
 // between two good ones: these arrive, and the bad one stands once among the
 // dead letters with the rule for which it would have been refused.
 func TestEveryBadRowGoesToTheDeadLetters(t *testing.T) {
-	servers(t, func(t *testing.T, db *services.Database) {
-		r := newRig(t, db, 1)
-		delete(r.settings, "transforms.outbox.table.fields.additional.placement")
-		stops := readGolden(t, goldenFolder+"/rows.golden")
-		rows := append(badRows(), bad("a payload that is too large", outbox("payload LONGTEXT"),
-			insert("payload", `CONCAT('{"aggregate": 7, "version": 1, "note": "', REPEAT('x', 1100000), '"}')`)))
-		stops["a payload that is too large"] = "run: exit 65\nrecord-too-large: "
-		var pending []func()
-		for i, row := range rows {
-			if !strings.Contains(stops[row.name], "run: exit 65") {
-				continue
-			}
-			s := r.sibling(t, 300+i)
-			s.tolerate()
-			row.before(t, s)
-			statements("ALTER TABLE SCHEMA."+s.table()+" ADD COLUMN secret VARCHAR(64) DEFAULT '"+canary+"'")(t, s)
-			s.save(t, row.changes)
-			s.write(t, s.worker, s.workerText())
-			p := s.start(t)
-			pending = append(pending, func() {
-				t.Run(row.name, func(t *testing.T) { s.setsAside(t, p, row, stops[row.name]) })
-				p.kill() // of a row that was not chosen, too
-			})
-			if len(pending) == atOnce {
-				pending[0]()
-				pending = pending[1:]
-			}
+	servers(t, func(t *testing.T, db *services.Database) { everyBadRow(t, db, (*rig).tolerate, (*rig).setsAside) })
+}
+
+// everyBadRow runs a connector for each row that would stop it, with a policy,
+// and then each.
+func everyBadRow(t *testing.T, db *services.Database, policy func(r *rig), each func(r *rig, t *testing.T, p *process, row refusalRow, stop string)) {
+	t.Helper()
+	r := newRig(t, db, 1)
+	delete(r.settings, "transforms.outbox.table.fields.additional.placement")
+	stops := readGolden(t, goldenFolder+"/rows.golden")
+	rows := append(badRows(), bad("a payload that is too large", outbox("payload LONGTEXT"),
+		insert("payload", `CONCAT('{"aggregate": 7, "version": 1, "note": "', REPEAT('x', 1100000), '"}')`)))
+	stops["a payload that is too large"] = "run: exit 65\nrecord-too-large: "
+	var pending []func()
+	for i, row := range rows {
+		if !strings.Contains(stops[row.name], "run: exit 65") {
+			continue
 		}
-		for _, f := range pending {
-			f()
+		s := r.sibling(t, 300+i)
+		policy(s)
+		row.before(t, s)
+		statements("ALTER TABLE SCHEMA."+s.table()+" ADD COLUMN secret VARCHAR(64) DEFAULT '"+canary+"'")(t, s)
+		s.save(t, row.changes)
+		s.write(t, s.worker, s.workerText())
+		p := s.start(t)
+		pending = append(pending, func() {
+			t.Run(row.name, func(t *testing.T) { each(s, t, p, row, stops[row.name]) })
+			p.kill() // of a row that was not chosen, too
+		})
+		if len(pending) == atOnce {
+			pending[0]()
+			pending = pending[1:]
 		}
-	})
+	}
+	for _, f := range pending {
+		f()
+	}
 }
 
 // setsAside writes a bad row between two good ones.
@@ -172,7 +177,7 @@ func (r *rig) setsAside(t *testing.T, p *process, row refusalRow, stop string) {
 	if !strings.Contains(stop, "\n"+list[0].Rule+": ") && !strings.Contains(stop, ": "+list[0].Rule+": ") {
 		t.Errorf("the rule is %q, and the connector would have stopped for\n%s", list[0].Rule, stop)
 	}
-	p.logged(t, `msg="bad row set aside" fate=deadletter`)
+	p.logged(t, `fate=deadletter`)
 	for len(want) > 0 {
 		var have []string
 		for _, rec := range r.visible(t, r.topic(), 0) {

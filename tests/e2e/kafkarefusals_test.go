@@ -62,6 +62,13 @@ func TestRefusalsOfKafka(t *testing.T) {
 		{name: "a checkpoint that is no JSON", before: checkpointRecords("table", table, "commit", "nonsense")},
 		{name: "a checkpoint of a newer version", before: checkpointRecords("table", table, "commit", commit("99", "1"))},
 		{name: "no topic for events", changes: map[string]string{"transforms.outbox.route.topic.replacement": "none.${routedByValue}"}},
+		{name: "a topic of parked events that loses them", before: func(t *testing.T, r *rig) {
+			t.Helper()
+			r.settings["errors.tolerance"], r.settings["millrace.errors.park"] = "all", "true"
+			r.settings["transforms.outbox.route.topic.replacement"] = r.prefix + "kept.${routedByValue}"
+			r.cluster.CreateTopic(t, r.prefix+"kept.order", 1, nil)
+			r.cluster.CreateTopic(t, r.prefix+"kept.order.parked", 1, compacted)
+		}},
 		{name: "a topic that cannot be made", before: func(t *testing.T, r *rig) {
 			t.Helper()
 			r.settings["transforms.outbox.route.topic.replacement"] = r.prefix + "made.${routedByValue}"

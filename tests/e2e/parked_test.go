@@ -14,6 +14,88 @@ import (
 	"millrace/tests/services"
 )
 
+// parks makes the connector park the keys of bad rows, and set aside those that
+// have none.
+func (r *rig) parks() {
+	r.tolerate()
+	r.settings["millrace.errors.park"] = "true"
+	r.settings["topic.creation.default.partitions"], r.settings["topic.creation.default.replication.factor"] = "1", "1"
+}
+
+// keyless are the rows that have no topic or no key, and so nothing to park.
+var keyless = []string{
+	"no aggregate type", "an empty aggregate type", "an aggregate type that no topic can have", "an aggregate type that is too long for a topic",
+	"an unknown aggregate where none may be registered", "no key", "an empty key",
+}
+
+// TestEveryBadRowParksItsKey takes each row that stops a connector: a good row
+// behind it waits if it has its key, and arrives if it has another.
+func TestEveryBadRowParksItsKey(t *testing.T) {
+	t.Parallel()
+	everyBadRow(t, services.MySQL(t), (*rig).parks, (*rig).waitsBehind)
+}
+
+// waitsBehind writes a bad row, and good ones of two keys behind it.
+func (r *rig) waitsBehind(t *testing.T, p *process, row refusalRow, stop string) {
+	t.Helper()
+	if !p.streams(t) {
+		t.Fatalf("millrace does not start:\n%s", last(p.log.String(), 3000))
+	}
+	var own, waits []string
+	row.then(t, r)
+	kept := slices.Contains(keyless, row.name)
+	if row.name != "a payload in a number" { // no row of that table is good
+		for _, key := range []string{"7", "8", "7"} {
+			id := uuid.NewString()
+			insert("id", "'"+id+"'", "aggregateid", "'"+key+"'")(t, r)
+			// The update moves the row from no key to the second.
+			if !kept && (key == "7") == (row.name != "an update of an outbox row") {
+				waits = append(waits, id)
+			} else {
+				own = append(own, id)
+			}
+		}
+	}
+	if kept {
+		if list, _ := r.letters(t, 1); len(list) != 1 {
+			t.Errorf("%d letters", len(list))
+		}
+	} else {
+		var wait []*kgo.Record
+		for len(wait) <= len(waits) { // others share the topic
+			wait = slices.DeleteFunc(r.visible(t, r.topic()+".parked", 0), func(rec *kgo.Record) bool {
+				return !strings.Contains(header(rec, "__millrace.parked.since"), "."+r.table()+"/")
+			})
+		}
+		var l letter
+		if err := json.Unmarshal(wait[0].Value, &l); err != nil || !strings.Contains(stop, l.Rule+": ") || strings.Contains(string(wait[0].Value), canary) {
+			t.Errorf("%v: %s", err, wait[0].Value)
+		}
+		if have := ids(wait[1:]); !slices.Equal(have, waits) {
+			t.Errorf("%v wait, want %v", have, waits)
+		}
+	}
+	var have []string
+	for len(have) < len(own) {
+		have = slices.DeleteFunc(ids(r.visible(t, r.topic(), 0)), func(id string) bool { return !slices.Contains(own, id) && !slices.Contains(waits, id) })
+	}
+	if !slices.Equal(have, own) {
+		t.Errorf("%v arrived, want %v", have, own)
+	}
+	if code := p.stop(t); code != 0 || strings.Contains(p.log.String(), canary) {
+		t.Errorf("exit code %d:\n%s", code, last(p.log.String(), 3000))
+	}
+}
+
+// ids are the headers of that name.
+func ids(records []*kgo.Record) []string {
+	var list []string
+	for _, rec := range records {
+		list = append(list, header(rec, "id"))
+	}
+	return list
+}
+
 // lost writes n transactions of rows of seven aggregates, of which some have an
 // event type that nobody declared, and keeps the ids of each key in order.
 type lost struct {
@@ -98,11 +180,12 @@ func TestParkedKeysAcrossKills(t *testing.T) {
 		r := newRig(t, db, 3)
 		statements("ALTER TABLE SCHEMA.outbox ADD COLUMN secret VARCHAR(64)")(t, r)
 		r.settings["errors.tolerance"], r.settings["millrace.errors.park"] = "all", "true"
+		r.settings["topic.creation.default.partitions"], r.settings["topic.creation.default.replication.factor"] = "2", "1"
 		r.save(t, nil)
 		l := &lost{ids: map[string][]string{}, bad: map[string]bool{}}
 		p := r.start(t)
 		p.streaming(t)
-		for range number(t, "E2E_KILLS", 4) {
+		for range number(t, "E2E_KILLS", 2) {
 			for range 60 {
 				l.transaction(t, r)
 			}
