@@ -7,9 +7,12 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"io"
+	"maps"
 	"math"
 	"math/big"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -64,23 +67,39 @@ const (
 )
 
 // TestForeignDecoder lets fastavro, which shares no code with goavro or this
-// package, read what the encoder writes.
+// package, read what the encoder writes: values of random schemas, and of each
+// type. AVRO_FOREIGN is how many of each type, a million in the long form.
 func TestForeignDecoder(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	schemas, each := sizeOf(t, "AVRO_SCHEMAS", 200), sizeOf(t, "AVRO_FOREIGN", jobValues)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute+time.Duration(each)*10*time.Millisecond)
 	defer cancel()
 	python, err := services.Python(ctx, "fastavro-"+fastavroVersion, decodeScript, "fastavro=="+fastavroVersion)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var lines, out, problems bytes.Buffer
-	want := 0
-	for seed := range sizeOf(t, "AVRO_SCHEMAS", 200) {
-		g := &generator{Rand: rand.New(rand.NewPCG(uint64(seed), 5)), wide: true}
-		s := mustParse(t, g.schema(4))
-		want += writeJob(t, &lines, g, s)
+	var out, problems bytes.Buffer
+	python.Stdout, python.Stderr = &out, &problems
+	in, err := python.StdinPipe()
+	if err == nil {
+		err = python.Start()
 	}
-	python.Stdin, python.Stdout, python.Stderr = &lines, &out, &problems
-	if err := python.Run(); err != nil {
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := 0
+	for seed := range schemas {
+		g := &generator{Rand: rand.New(rand.NewPCG(uint64(seed), 5)), wide: true}
+		want += writeJob(t, in, g, mustParse(t, g.schema(4)))
+	}
+	for _, name := range slices.Sorted(maps.Keys(everyType)) {
+		g := &generator{Rand: rand.New(rand.NewPCG(uint64(len(name)), 7)), wide: true}
+		s := mustParse(t, everyType[name])
+		for n := 0; n < each && !t.Failed(); n += jobValues {
+			want += writeJob(t, in, g, s)
+		}
+	}
+	_ = in.Close() // the end of what is read
+	if err := python.Wait(); err != nil {
 		t.Fatalf("%v\n%s", err, problems.String())
 	}
 	line, err := bufio.NewReader(&out).ReadString('\n')
@@ -90,8 +109,11 @@ func TestForeignDecoder(t *testing.T) {
 	t.Logf("%d values", want)
 }
 
+// jobValues is how many values of a schema one line holds.
+const jobValues = 25
+
 // writeJob writes some values of a schema as fastavro is to find them.
-func writeJob(t *testing.T, lines *bytes.Buffer, g *generator, s *Schema) int {
+func writeJob(t *testing.T, lines io.Writer, g *generator, s *Schema) int {
 	t.Helper()
 	codec, err := goavro.NewCodec(s.Text())
 	if err != nil {
@@ -102,7 +124,7 @@ func writeJob(t *testing.T, lines *bytes.Buffer, g *generator, s *Schema) int {
 		Schema string   `json:"schema"`
 		Values [][2]any `json:"values"`
 	}{Schema: s.Text()}
-	for range 25 {
+	for range jobValues {
 		_, doc := g.value(s)
 		encoded, err := e.AppendBinary(nil, binaryOf(doc))
 		if err != nil {
@@ -118,7 +140,9 @@ func writeJob(t *testing.T, lines *bytes.Buffer, g *generator, s *Schema) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lines.Write(append(line, '\n'))
+	if _, err := lines.Write(append(line, '\n')); err != nil {
+		t.Errorf("write to fastavro: %v", err)
+	}
 	return len(job.Values)
 }
 

@@ -311,7 +311,7 @@ func (g *generator) composite(s *Schema) (any, document) {
 			n = g.IntN(30)
 		}
 		for i := range n {
-			key := strconv.Itoa(i) + g.text()
+			key := strconv.Itoa(i) + "." + g.text()
 			v, d := g.value(s.element)
 			natives[key] = v
 			doc.names, doc.values = append(doc.names, key), append(doc.values, d)
