@@ -354,8 +354,16 @@ func (c *Cluster) Start(ctx context.Context) error {
 	return c.startBrokers(ctx)
 }
 
-// Close stops all brokers for good and removes their temporary folders.
+// Close stops all brokers for good and removes their temporary folders. Where one
+// of several is down already the others are killed: they might be too few to
+// elect a controller, and would then wait for one.
 func (c *Cluster) Close() error {
+	for _, b := range c.Brokers {
+		if len(c.Brokers) > 1 && !b.attached && !b.Running() {
+			_ = c.eachDo((*Server).Kill) // Close says what is wrong with them
+			break
+		}
+	}
 	return c.eachDo((*Server).Close)
 }
 
