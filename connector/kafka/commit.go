@@ -60,7 +60,7 @@ func (s *Sink) commit(ctx context.Context, b *pipeline.Batch, gone <-chan struct
 		if err != nil {
 			return err
 		}
-		s.after.unproven, s.after.end = how == unproven, end
+		s.p.unproven, s.p.end = how == unproven, end
 	}
 	s.opts.onStep("committed")
 	s.committed(w, now)

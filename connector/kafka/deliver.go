@@ -243,21 +243,22 @@ func (s *Sink) begin(ctx context.Context) error {
 	return nil
 }
 
-// settle proves that no EndTxn of the last transaction can still be under way,
-// or else replaces the producer: nothing sent by the old one is accepted after
-// the new one's InitTransactions.
+// settle takes the producer of the next transaction, and proves that no EndTxn
+// of its last one can still be under way, or else replaces it: nothing sent by
+// the old one is accepted after the new one's InitTransactions.
 func (s *Sink) settle(ctx context.Context) error {
 	if s.opts.Paranoid && s.p.begun {
 		return s.replaced(s.swap(ctx))
 	}
+	s.turn()
 	if s.opts.without.proof || plantedTrustEnd {
-		s.after.unproven = false
+		s.p.unproven = false
 	}
 	tooBig := s.tooBig()
-	if s.after.unproven && !tooBig && s.p.settled(ctx, s.after.end) {
-		s.after.unproven = false
+	if s.p.unproven && !tooBig && s.p.settled(ctx, s.p.end) {
+		s.p.unproven = false
 	}
-	if !s.after.unproven && !tooBig {
+	if !s.p.unproven && !tooBig {
 		return nil
 	}
 	return s.replaced(s.rotate(ctx))
@@ -295,7 +296,7 @@ func (s *Sink) rotate(ctx context.Context) error {
 		return errLost
 	}
 	old := s.p
-	p, err := s.newProducer()
+	p, err := s.producerOf(s.p.id)()
 	if err != nil {
 		return err
 	}
@@ -308,7 +309,6 @@ func (s *Sink) rotate(ctx context.Context) error {
 			return err
 		}
 	}
-	s.after.unproven = false
 	s.metrics.rotations.Add(1)
 	s.opts.onStep("rotated")
 	return nil

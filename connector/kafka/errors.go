@@ -155,11 +155,7 @@ func (o Options) translate(err error, where string) error {
 
 // transactionalACL is what an owner needs for its transactional ids.
 func transactionalACL(o Options) string {
-	ids := o.transactionalIDs()
-	if !o.Paranoid {
-		ids = ids[:1]
-	}
-	return "--operation Write --operation Describe --transactional-id " + strings.Join(ids, " --transactional-id ")
+	return "--operation Write --operation Describe --transactional-id " + strings.Join(o.transactionalIDs(), " --transactional-id ")
 }
 
 func orAny(topic string) string {

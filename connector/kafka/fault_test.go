@@ -87,7 +87,12 @@ func recovered(t *testing.T, s *Sink) *pipeline.Position {
 // transaction fences the sink.
 func txnClient(t *testing.T, o Options) *kgo.Client {
 	t.Helper()
-	c, err := kgo.NewClient(kgo.SeedBrokers(strings.Split(o.Bootstrap, ",")...), kgo.TransactionalID(o.TransactionalID()), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	return txnClientOf(t, o, o.TransactionalID())
+}
+
+func txnClientOf(t *testing.T, o Options, id string) *kgo.Client {
+	t.Helper()
+	c, err := kgo.NewClient(kgo.SeedBrokers(strings.Split(o.Bootstrap, ",")...), kgo.TransactionalID(id), kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,19 +178,27 @@ func TestStandbyExit(t *testing.T) {
 	wantRefusal(t, err, pipeline.ExitFenced, "standby")
 }
 
-func TestFencedThreeTimes(t *testing.T) {
-	t.Parallel()
-	c := cluster(t)
-	s, o := started(t, c)
-	n := 100
-	for i := range maxFences {
-		rival := txnClient(t, o)
+// rivals take the task's transactional ids.
+func rivals(t *testing.T, o Options) {
+	t.Helper()
+	for _, id := range o.transactionalIDs() {
+		rival := txnClientOf(t, o, id)
 		if err := rival.BeginTransaction(); err != nil {
 			t.Fatal(err)
 		}
 		if _, _, err := rival.ProducerID(testContext(t)); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+func TestFencedThreeTimes(t *testing.T) {
+	t.Parallel()
+	c := cluster(t)
+	s, o := started(t, c)
+	n := 100
+	for i := range maxFences {
+		rivals(t, o)
 		err := s.Deliver(testContext(t), events(n+1, n+10))
 		wantDoubt(t, err)
 		if !isFenced(err) {
@@ -197,10 +210,7 @@ func TestFencedThreeTimes(t *testing.T) {
 		deliver(t, s, events(n+1, n+10))
 		n += 10
 	}
-	rival := txnClient(t, o)
-	if _, _, err := rival.ProducerID(testContext(t)); err != nil {
-		t.Fatal(err)
-	}
+	rivals(t, o)
 	wantDoubt(t, s.Deliver(testContext(t), events(n+1, n+10)))
 	_, err := s.Recover(testContext(t))
 	wantRefusal(t, err, pipeline.ExitFenced, "fenced")
@@ -296,14 +306,15 @@ func TestSlowCommitIsSettledByCounters(t *testing.T) {
 		return nil, nil, false
 	})
 	deliver(t, s, events(101, 110))
-	if !s.after.unproven {
+	if !s.p.unproven {
 		t.Fatal("a commit of 150 ms counts as proven by its duration")
 	}
-	deliver(t, s, events(111, 120))
+	deliver(t, s, events(111, 120)) // the other producer's turn
+	deliver(t, s, events(121, 130))
 	if n := s.Metrics().Rotations; n != 0 {
 		t.Fatalf("%d rotations, although one EndTxn was sent", n)
 	}
-	wantEvents(t, c, 120)
+	wantEvents(t, c, 130)
 }
 
 func TestHiddenRetryRotatesProducer(t *testing.T) {
@@ -313,15 +324,19 @@ func TestHiddenRetryRotatesProducer(t *testing.T) {
 		return nil, errors.New("connection cut"), true
 	})
 	deliver(t, s, events(101, 110))
-	if !s.after.unproven {
+	if !s.p.unproven {
 		t.Fatal("a commit with a hidden retry counts as proven")
 	}
-	deliver(t, s, events(111, 120))
+	deliver(t, s, events(111, 120)) // the other producer's turn
+	if n := s.Metrics().Rotations; n != 0 {
+		t.Fatalf("%d rotations of a producer that nothing is in doubt about", n)
+	}
+	deliver(t, s, events(121, 130))
 	if n := s.Metrics().Rotations; n != 1 {
 		t.Fatalf("%d rotations, want 1", n)
 	}
-	deliver(t, s, events(121, 130))
-	wantEvents(t, c, 130)
+	deliver(t, s, events(131, 140))
+	wantEvents(t, c, 140)
 }
 
 // TestCommitUnanswered: the commit is done but no answer ever comes, so only

@@ -8,8 +8,9 @@ import (
 )
 
 // This is an exhaustive model of the commit protocol: every order in which two
-// processes, a coordinator that speaks the first version of transactions, three
-// partitions and a network that delays requests can act. A process may crash or
+// processes with two transactional ids each in turn, the ids' coordinators, which
+// speak the first version of transactions, three partitions and a network that
+// delays requests can act. A process may crash or
 // stand still at any step, and another may start beside it. It is small enough
 // to look at every state, and it checks in each that what readers see is a
 // prefix that a checkpoint implies.
@@ -35,11 +36,12 @@ const (
 	coordCompleteAbort
 )
 
-// Steps of a process. stepInit comes twice: on the way to stepRead after a
-// start or a doubt, and to stepBegin when a producer is replaced.
+// Steps of a process. After a start or a doubt it takes the first id over, then
+// the second; in stepRotate the one whose producer is replaced.
 const (
 	stepDown = iota
 	stepInit
+	stepInitOther
 	stepRotate
 	stepRead
 	stepBegin
@@ -59,45 +61,71 @@ const (
 // modelBatches is how many batches the source holds.
 const modelBatches = 3
 
+// ids is how many transactional ids there are.
+const ids = 2
+
 // mprocess is one process. Of epochs only matters which is the coordinator's
 // newest, and which partitions know that a process has an older one.
 type mprocess struct {
 	step     uint8
-	stale    bool  // the coordinator has a newer epoch
-	fenced   uint8 // partitions that have seen it
-	k        uint8 // batches known to be committed
-	doubt    bool  // the last EndTxn was sent twice
-	enlisted uint8 // partitions enlisted, in the client's view
+	stale    uint8      // ids of which the coordinator has a newer epoch, as bits
+	fenced   [ids]uint8 // partitions that have seen it
+	k        uint8      // batches known to be committed
+	id       uint8      // of the open transaction, or the last one
+	begun    bool       // id has had a transaction
+	doubt    uint8      // ids of which the last EndTxn was sent twice
+	enlisted uint8      // partitions enlisted, in the client's view
 	acked    uint8
 	skip     uint8 // events seen ahead of the checkpoint, as ack bits
 	placed   bool  // the transaction's first record stands in C
 	// ahead is how far C must still grow before the next transaction is in
-	// place: 1 while the last one's marker is missing, -1 when overtaken.
+	// place: 1 for each of our markers that is missing, -1 when overtaken.
 	ahead int8
 }
 
-// mpartition is one partition. Records of the open transaction wait for their
-// marker; events are named by their batch, PRIME of batch n by 8+n.
+// mpartition is one partition. Records wait in their order until markers have
+// decided all before them and them: readers see no further. Events are named by
+// their batch, PRIME of batch n by 8+n, with the id and whether they are
+// committed in the upper bits.
 type mpartition struct {
-	open  [3]uint8 // records, 0 is none
+	open  [6]uint8 // 0 is none
 	seen  [modelBatches + 1]uint8
 	last  uint8 // the last visible event or CHECKPOINT
 	prime uint8 // the highest visible PRIME
 }
 
+// What an open record is, in its upper bits.
+const (
+	recordName  = 0x0f
+	recordOther = 0x10 // of the second id
+	recordFixed = 0x20 // committed
+)
+
 // Requests under way, each with the newest epoch: one with an older epoch is
-// refused whenever it comes. lateAdd+p enlists partition p.
+// refused whenever it comes. lateAdd+p enlists partition p; lateOther is added
+// for the second id.
 const (
 	lateEnd = 1 + iota
 	lateInit
 	lateAdd
+	lateOther = 0x10
 )
+
+// mcoordinator is what the coordinator knows of one id.
+type mcoordinator struct {
+	state    uint8
+	enlisted uint8 // partitions of the transaction
+	marking  uint8 // partitions whose marker is not written yet
+}
+
+// undecided reports whether markers are still to come.
+func (c *mcoordinator) undecided() bool {
+	return c.state == coordPrepareCommit || c.state == coordPrepareAbort
+}
 
 // mstate is everything.
 type mstate struct {
-	coord        uint8
-	enlisted     uint8 // partitions of the transaction
-	marking      uint8 // partitions whose marker is not written yet
+	coords       [ids]mcoordinator
 	parts        [parts]mpartition
 	procs        [2]mprocess
 	net          [2]uint8 // delayed requests
@@ -178,8 +206,10 @@ func (s *mstate) judge() {
 			}
 		}
 	}
-	if s.coord == coordPrepareCommit || s.coord == coordPrepareAbort {
-		return // some markers are still to come
+	for id := range s.coords {
+		if s.coords[id].undecided() {
+			return // some markers are still to come
+		}
 	}
 	k := s.parts[partC].last
 	for _, p := range []int{partA, partB} {
@@ -197,11 +227,13 @@ func (s *mstate) judge() {
 // expand adds every state that can follow.
 func (m *search) expand(i int) {
 	s := m.states[i]
-	for p := range parts {
-		if s.marking&(1<<p) != 0 {
-			n := s
-			n.mark(p)
-			m.add(n, i, fmt.Sprintf("marker in %c", 'A'+p))
+	for id := range s.coords {
+		for p := range parts {
+			if s.coords[id].marking&(1<<p) != 0 {
+				n := s
+				n.mark(id, p)
+				m.add(n, i, fmt.Sprintf("marker of id %d in %c", id, 'A'+p))
+			}
 		}
 	}
 	for d, req := range s.net {
@@ -209,7 +241,7 @@ func (m *search) expand(i int) {
 			n := s
 			n.net[d] = 0
 			if n.deliverLate(req) {
-				m.add(n, i, "late "+[]string{"EndTxn", "InitProducerID", "AddPartitions A", "AddPartitions B", "AddPartitions C"}[req-1]+" arrives")
+				m.add(n, i, fmt.Sprintf("late %s of id %d arrives", []string{"EndTxn", "InitProducerID", "AddPartitions A", "AddPartitions B", "AddPartitions C"}[req&^lateOther-1], req/lateOther))
 			}
 		}
 	}
@@ -219,38 +251,70 @@ func (m *search) expand(i int) {
 }
 
 // mark writes one marker.
-func (s *mstate) mark(p int) {
-	s.marking &^= 1 << p
-	part := &s.parts[p]
-	s.heard(p)
-	for _, r := range part.open {
-		if r == 0 || s.coord != coordPrepareCommit {
-			continue
-		}
-		if r > 8 {
-			part.prime = max(part.prime, r-8)
-			continue
-		}
-		part.seen[r]++
-		if r < part.last {
-			s.bad = 4
-		}
-		part.last = r
-	}
-	part.open = [3]uint8{}
+func (s *mstate) mark(id, p int) {
+	c := &s.coords[id]
+	c.marking &^= 1 << p
+	s.heard(id, p)
+	s.parts[p].decide(id, c.state == coordPrepareCommit, s)
 	if p == partC {
 		s.grow()
 	}
-	if s.marking == 0 {
-		s.coord += coordCompleteCommit - coordPrepareCommit
+	if c.marking == 0 {
+		c.state += coordCompleteCommit - coordPrepareCommit
 	}
 }
 
-// heard makes partition p know the newest epoch.
-func (s *mstate) heard(p int) {
+// decide ends the open transaction of an id, and shows readers what nothing
+// undecided stands before any more.
+func (part *mpartition) decide(id int, commit bool, s *mstate) {
+	var left [6]uint8
+	n := 0
+	for _, r := range part.open {
+		ours := r&recordFixed == 0 && int(r&recordOther) == id*recordOther
+		switch {
+		case r == 0 || ours && !commit:
+			continue
+		case ours:
+			r |= recordFixed
+		}
+		if r&recordFixed != 0 && n == 0 {
+			part.show(r&recordName, s)
+			continue
+		}
+		left[n] = r
+		n++
+	}
+	part.open = left
+}
+
+// show makes a record visible.
+func (part *mpartition) show(r uint8, s *mstate) {
+	if r > 8 {
+		part.prime = max(part.prime, r-8)
+		return
+	}
+	part.seen[r]++
+	if r < part.last {
+		s.bad = 4
+	}
+	part.last = r
+}
+
+// has reports whether an id has an open transaction in the partition.
+func (part *mpartition) has(id int) bool {
+	for _, r := range part.open {
+		if r != 0 && r&recordFixed == 0 && int(r&recordOther) == id*recordOther {
+			return true
+		}
+	}
+	return false
+}
+
+// heard makes partition p know the newest epoch of an id.
+func (s *mstate) heard(id, p int) {
 	for i := range s.procs {
-		if s.procs[i].stale {
-			s.procs[i].fenced |= 1 << p
+		if s.procs[i].stale&(1<<id) != 0 {
+			s.procs[i].fenced[id] |= 1 << p
 		}
 	}
 }
@@ -265,14 +329,14 @@ func (s *mstate) grow() {
 }
 
 // bump is a newer epoch: everything under way with an older one is refused.
-func (s *mstate) bump() {
+func (s *mstate) bump(id int) {
 	for i := range s.procs {
 		if s.procs[i].step > stepInit {
-			s.procs[i].stale = true
+			s.procs[i].stale |= 1 << id
 		}
 	}
-	for d := range s.net {
-		if s.net[d] != lateInit {
+	for d, req := range s.net {
+		if int(req/lateOther) == id && req&^lateOther != lateInit {
 			s.net[d] = 0
 		}
 	}
@@ -286,16 +350,17 @@ const (
 )
 
 // endTxn is EndTxn(commit).
-func (s *mstate) endTxn(stale bool) int {
+func (s *mstate) endTxn(id int, stale bool) int {
+	c := &s.coords[id]
 	switch {
 	case stale:
 		return ansNo
-	case s.coord == coordOngoing:
-		s.coord, s.marking = coordPrepareCommit, s.enlisted
+	case c.state == coordOngoing:
+		c.state, c.marking = coordPrepareCommit, c.enlisted
 		return ansOK
-	case s.coord == coordCompleteCommit:
+	case c.state == coordCompleteCommit:
 		return ansOK
-	case s.coord == coordPrepareCommit:
+	case c.state == coordPrepareCommit:
 		return ansWait
 	default:
 		return ansNo
@@ -303,58 +368,61 @@ func (s *mstate) endTxn(stale bool) int {
 }
 
 // initProducer is InitProducerID; it fences, and aborts what is open.
-func (s *mstate) initProducer() int {
-	switch s.coord {
-	case coordOngoing:
-		s.coord, s.marking = coordPrepareAbort, s.enlisted
-		s.bump()
+func (s *mstate) initProducer(id int) int {
+	c := &s.coords[id]
+	switch {
+	case c.state == coordOngoing:
+		c.state, c.marking = coordPrepareAbort, c.enlisted
+		s.bump(id)
 		return ansWait
-	case coordPrepareCommit, coordPrepareAbort:
+	case c.undecided():
 		return ansWait
 	default:
-		s.coord, s.enlisted = coordEmpty, 0
-		s.bump()
+		c.state, c.enlisted = coordEmpty, 0
+		s.bump(id)
 		return ansOK
 	}
 }
 
 // enlist is AddPartitionsToTxn.
-func (s *mstate) enlist(p int, stale bool) int {
+func (s *mstate) enlist(id, p int, stale bool) int {
+	c := &s.coords[id]
 	switch {
 	case stale:
 		return ansNo
-	case s.coord == coordPrepareCommit || s.coord == coordPrepareAbort:
+	case c.undecided():
 		return ansWait
-	case s.coord != coordOngoing:
-		s.coord, s.enlisted = coordOngoing, 0
+	case c.state != coordOngoing:
+		c.state, c.enlisted = coordOngoing, 0
 	}
-	s.enlisted |= 1 << p
+	c.enlisted |= 1 << p
 	return ansOK
 }
 
 // produce appends a record, if the partition lets it: a partition without an
 // open transaction asks the coordinator (KIP-890 part 1).
 func (s *mstate) produce(p int, q *mprocess, record uint8) int {
-	part := &s.parts[p]
-	if q.fenced&(1<<p) != 0 {
+	part, id := &s.parts[p], int(q.id)
+	c, stale := &s.coords[id], q.stale&(1<<id) != 0
+	if q.fenced[id]&(1<<p) != 0 {
 		return ansNo
 	}
-	if part.open[0] == 0 {
+	if !part.has(id) {
 		switch {
-		case q.stale:
+		case stale:
 			return ansNo
-		case s.coord == coordPrepareCommit || s.coord == coordPrepareAbort:
+		case c.undecided():
 			return ansWait
-		case s.coord != coordOngoing || s.enlisted&(1<<p) == 0:
+		case c.state != coordOngoing || c.enlisted&(1<<p) == 0:
 			return ansNo
 		}
 	}
-	if !q.stale {
-		s.heard(p)
+	if !stale {
+		s.heard(id, p)
 	}
 	for i := range part.open {
 		if part.open[i] == 0 {
-			part.open[i] = record
+			part.open[i] = record | uint8(id)*recordOther
 			if p == partC {
 				s.grow()
 			}
@@ -367,24 +435,25 @@ func (s *mstate) produce(p int, q *mprocess, record uint8) int {
 // deliverLate delivers a delayed request. It returns false when nothing comes
 // of it and the state without it is another's.
 func (s *mstate) deliverLate(req uint8) bool {
-	switch req {
+	id := int(req / lateOther)
+	switch req &^= lateOther; req {
 	case lateEnd:
-		return s.endTxn(false) != ansWait
+		return s.endTxn(id, false) != ansWait
 	case lateInit:
-		return s.initProducer() == ansOK || s.coord == coordPrepareAbort
+		return s.initProducer(id) == ansOK || s.coords[id].state == coordPrepareAbort
 	default:
-		return s.enlist(int(req-lateAdd), false) != ansWait
+		return s.enlist(id, int(req-lateAdd), false) != ansWait
 	}
 }
 
-// delayed returns s with a copy of a request left in the network.
-func (m *search) delayed(s mstate, kind uint8, stale bool) (mstate, bool) {
+// delayed returns s with a copy of a request of a process left in the network.
+func (m *search) delayed(s mstate, kind uint8, id int, stale bool) (mstate, bool) {
 	if s.sent >= m.delays || stale {
 		return s, false
 	}
 	for d := range s.net {
 		if s.net[d] == 0 {
-			s.net[d], s.sent = kind, s.sent+1
+			s.net[d], s.sent = kind+uint8(id)*lateOther, s.sent+1
 			return s, true
 		}
 	}
@@ -400,8 +469,10 @@ func TestModel(t *testing.T) {
 		delays, starts uint8
 		want           string
 	}{
-		{"all rules", without{}, 2, 2, ""},
-		{"flushes without the proof", without{proof: true}, 2, 2, ""},
+		{"all rules", without{}, 1, 2, ""},
+		{"flushes without the proof", without{proof: true}, 1, 2, ""},
+		{"PRIME beside the events", without{primeFlush: true}, 1, 2, ""},
+		{"PRIME beside the events, and no proof", without{proof: true, primeFlush: true}, 1, 2, "twice"},
 		{"neither proof nor flushes", without{proof: true, flushes: true}, 1, 2, "a checkpoint is visible without its events"},
 		{"neither proof nor PRIME", without{proof: true, prime: true}, 1, 2, "twice"},
 		{"neither proof nor verification", without{proof: true, verify: true}, 1, 2, "twice"},
@@ -412,7 +483,7 @@ func TestModel(t *testing.T) {
 			t.Parallel()
 			m := &search{rules: tc.rules, delays: tc.delays, starts: tc.starts}
 			if tc.want == "" && os.Getenv("MILLRACE_TEST_MODEL") != "" {
-				m.starts = 3
+				m.delays = 2
 			}
 			switch bad := m.run(); {
 			case bad < 0 && tc.want != "":

@@ -19,20 +19,24 @@ func (m *search) act(i, who int) {
 	}
 	switch p.step {
 	case stepDown, stepDone:
-	case stepInit, stepRotate:
+	case stepInit, stepInitOther, stepRotate:
 		m.actInit(i, who, name)
 	case stepRead:
 		m.actRead(i, who, name)
 	case stepBegin:
 		n := s
 		q := &n.procs[who]
-		if q.doubt && !m.rules.proof {
+		if q.begun { // the other id's turn
+			q.id, q.begun = 1-q.id, false
+		}
+		if q.doubt&(1<<q.id) != 0 && !m.rules.proof {
 			q.step = stepRotate
 			m.add(n, i, name+"is in doubt")
 			return
 		}
-		q.doubt, q.step = false, stepSend
-		m.add(n, i, name+"begins")
+		q.doubt &^= 1 << q.id
+		q.step, q.begun = stepSend, true
+		m.add(n, i, fmt.Sprintf("%sbegins with id %d", name, q.id))
 	case stepSend:
 		m.actSend(i, who, name)
 	case stepEnd:
@@ -43,25 +47,28 @@ func (m *search) act(i, who int) {
 func (m *search) actInit(i, who int, name string) {
 	for _, twice := range []bool{false, true} {
 		n := m.states[i]
+		id := map[uint8]int{stepInit: 0, stepInitOther: 1, stepRotate: int(n.procs[who].id)}[n.procs[who].step]
 		if twice {
-			late, ok := m.delayed(n, lateInit, false)
+			late, ok := m.delayed(n, lateInit, id, false)
 			if !ok {
 				continue
 			}
 			n = late
 		}
 		q := &n.procs[who]
-		if n.initProducer() == ansOK {
-			q.stale, q.fenced = false, 0
+		if n.initProducer(id) == ansOK {
+			q.stale &^= 1 << id
+			q.fenced[id] = 0
 			if q.step == stepRotate {
-				q.step, q.doubt = stepBegin, false
-			} else {
+				q.doubt &^= 1 << id
+				q.step = stepBegin
+			} else if q.step++; q.step == stepRotate {
 				q.step = stepRead
 			}
 		} else if twice {
 			continue // it is asked again anyway
 		}
-		m.add(n, i, fmt.Sprintf("%stakes the id over, twice %t", name, twice))
+		m.add(n, i, fmt.Sprintf("%stakes id %d over, twice %t", name, id, twice))
 	}
 }
 
@@ -100,7 +107,7 @@ func (m *search) actSend(i, who int, name string) {
 	if !primed {
 		m.write(i, who, ackPrime, name+"writes PRIME")
 	}
-	if primed || m.rules.flushes {
+	if primed || m.rules.flushes || m.rules.primeFlush {
 		for _, bit := range []uint8{ackA, ackB} {
 			if q.acked&bit == 0 {
 				m.write(i, who, bit, fmt.Sprintf("%swrites event %d", name, bit))
@@ -159,17 +166,19 @@ func (m *search) write(i, who int, bit uint8, how string) {
 }
 
 func (m *search) writeEnlist(i, who, p int, how string) {
+	id := int(m.states[i].procs[who].id)
+	stale := m.states[i].procs[who].stale&(1<<id) != 0
 	for _, twice := range []bool{false, true} {
 		s := m.states[i]
 		if twice {
-			late, ok := m.delayed(s, uint8(lateAdd+p), s.procs[who].stale)
+			late, ok := m.delayed(s, uint8(lateAdd+p), id, stale)
 			if !ok {
 				continue
 			}
 			s = late
 		}
 		q := &s.procs[who]
-		switch s.enlist(p, q.stale) {
+		switch s.enlist(id, p, stale) {
 		case ansOK:
 			q.enlisted |= 1 << p
 		case ansNo:
@@ -183,21 +192,28 @@ func (m *search) writeEnlist(i, who, p int, how string) {
 
 // actEnd commits, with or without a hidden retry.
 func (m *search) actEnd(i, who int, name string) {
+	id := int(m.states[i].procs[who].id)
+	stale := m.states[i].procs[who].stale&(1<<id) != 0
 	for _, twice := range []bool{false, true} {
 		n := m.states[i]
 		if twice {
-			late, ok := m.delayed(n, lateEnd, n.procs[who].stale)
+			late, ok := m.delayed(n, lateEnd, id, stale)
 			if !ok {
 				continue
 			}
 			n = late
 		}
 		q := &n.procs[who]
-		switch n.endTxn(q.stale) {
+		switch n.endTxn(id, stale) {
 		case ansOK:
-			*q = mprocess{step: stepBegin, fenced: q.fenced, k: q.k + 1, doubt: twice}
-			if n.marking&(1<<partC) != 0 {
-				q.ahead = 1
+			*q = mprocess{step: stepBegin, stale: q.stale, fenced: q.fenced, k: q.k + 1, id: q.id, begun: true, doubt: q.doubt}
+			if twice {
+				q.doubt |= 1 << id
+			}
+			for j := range n.coords {
+				if n.coords[j].marking&(1<<partC) != 0 {
+					q.ahead++
+				}
 			}
 			if q.k == modelBatches {
 				*q = mprocess{step: stepDone}

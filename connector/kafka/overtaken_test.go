@@ -51,7 +51,7 @@ func TestOvertakenByRotation(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := cluster(t)
 			s := overtaken(t, c, without{})
-			s.after.unproven, s.p.stats = true, false
+			s.twin.unproven, s.twin.stats = true, false
 			err := s.Deliver(testContext(t), b)
 			wantDoubt(t, err)
 			if !errors.Is(err, errOvertaken) {
@@ -76,7 +76,7 @@ func TestOvertakenByRotation(t *testing.T) {
 func TestOvertakenWithoutPlace(t *testing.T) {
 	c := cluster(t)
 	s := overtaken(t, c, without{place: true})
-	s.after.unproven, s.p.stats = true, false
+	s.twin.unproven, s.twin.stats = true, false
 	deliver(t, s, events(101, 110))
 	if n := len(committedIDs(t, c.ListenAddrs(), eventTopic)); n != 120 {
 		t.Fatalf("%d events visible, want the 10 doubled: the rule is for nothing", n)
@@ -152,7 +152,7 @@ func TestRotationEndsWithOwnership(t *testing.T) {
 		}
 		return resp, nil, true
 	})
-	s.after.unproven, s.p.stats = true, false
+	s.twin.unproven, s.twin.stats = true, false
 	done := make(chan error, 1)
 	go func() { done <- s.Deliver(testContext(t), events(101, 110)) }()
 	<-asked

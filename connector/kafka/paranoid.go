@@ -8,8 +8,8 @@ import (
 // In paranoid mode every transaction has a producer of its own, so that nothing
 // has to be proven about the one before: its late requests have an old epoch
 // by then. The next producer is made beside the open transaction, under the
-// other of two transactional ids, because taking the id of the open one would
-// abort it.
+// other of the task's two transactional ids, because taking the id of the open
+// one would abort it.
 //
 // Two ids mean that fencing one of them stops only half of a predecessor.
 // Recovery fences both; and the place of PRIME in the checkpoint partition,
@@ -110,35 +110,22 @@ func (s *Sink) afterSpare(ctx context.Context) error {
 	}
 }
 
-// fenceOther fences a predecessor's other transactional id. In paranoid mode
-// that is the first spare. Otherwise the id is taken only when a transaction is
-// open in the checkpoint partition although ours is fenced: that of a
-// predecessor in paranoid mode. Without it the reading would wait until the
-// coordinator aborts it.
+// fenceOther fences a predecessor's other transactional id. The producer that
+// does so is the first spare in paranoid mode, and else the twin.
 func (s *Sink) fenceOther(ctx context.Context) error {
-	if s.opts.Paranoid {
-		start := s.producerOf(s.opts.otherID(s.p.id))
-		p, err := start()
-		if err != nil {
-			return err
-		}
-		if err := p.init(ctx); err != nil {
-			p.close()
-			return err
-		}
-		s.spare = &spare{made: ready(p), cancel: func() {}}
-		return nil
-	}
-	at := []tp{{s.opts.CheckpointTopic, 0}}
-	end, err := s.admin.offsets(ctx, at, endOffset)
+	p, err := s.producerOf(s.opts.otherID(s.p.id))()
 	if err != nil {
 		return err
 	}
-	stable, err := s.admin.offsets(ctx, at, stableOffset)
-	if err != nil || stable[at[0]] >= end[at[0]] {
+	if err := p.init(ctx); err != nil {
+		p.close()
 		return err
 	}
-	s.release(ctx, s.opts.otherID(s.p.id))
+	if s.opts.Paranoid {
+		s.spare = &spare{made: ready(p), cancel: func() {}}
+	} else {
+		s.twin = p
+	}
 	return nil
 }
 

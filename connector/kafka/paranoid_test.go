@@ -131,6 +131,9 @@ func TestParanoidOvertaken(t *testing.T) {
 		t.Fatalf("want overtaken, have %v", err)
 	}
 	wantEvents(t, c, 110)
+	if err := s.afterSpare(testContext(t)); err != nil { // else it might fence the successor yet
+		t.Fatal(err)
+	}
 	// The successor goes on, or finds out and recovers; never twice.
 	if err := two.Deliver(testContext(t), events(111, 120)); err != nil {
 		wantDoubt(t, err)

@@ -52,6 +52,11 @@ type producer struct {
 	// place is where the open transaction stands in the checkpoint partition.
 	place *place
 
+	// unproven says that the last commit may have sent more than one EndTxn, end
+	// is when it ended, see settled.
+	unproven bool
+	end      int64
+
 	sent    uint64
 	commits int64 // commits proven to have been sent once each
 	done    atomic.Uint64

@@ -201,9 +201,10 @@ func TestMissingACLs(t *testing.T) {
 		"checkpoint":    rule(kmsg.ACLResourceTypeTopic, "millrace.checkpoints.orders", kmsg.ACLOperationAll),
 		"group":         rule(kmsg.ACLResourceTypeGroup, "millrace.orders", kmsg.ACLOperationAll),
 		"transactional": rule(kmsg.ACLResourceTypeTransactionalId, "millrace.orders.0", kmsg.ACLOperationAll),
+		"other":         rule(kmsg.ACLResourceTypeTransactionalId, "millrace.orders.0.b", kmsg.ACLOperationAll),
 		"cluster":       rule(kmsg.ACLResourceTypeCluster, "kafka-cluster", kmsg.ACLOperationAll),
 	}
-	for missing, want := range map[string]string{"": "", "group": "--group millrace.orders", "transactional": "--transactional-id millrace.orders.0", "cluster": "--cluster", "topic": "--topic " + eventTopic} {
+	for missing, want := range map[string]string{"": "", "group": "--group millrace.orders", "transactional": "--transactional-id millrace.orders.0", "other": "--transactional-id millrace.orders.0.b", "cluster": "--cluster", "topic": "--topic " + eventTopic} {
 		t.Run("without "+missing, func(t *testing.T) {
 			var acls []kfake.ACL
 			for name, a := range all {

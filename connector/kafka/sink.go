@@ -42,11 +42,9 @@ type Sink struct {
 	stage  stage
 	state  state
 	tx     transaction
-	// after says how the last commit is to be settled before the next begin.
-	after struct {
-		unproven bool
-		end      int64
-	}
+	// twin is the producer of the transaction before the last one and of the
+	// next, see turn. Nil in paranoid mode and without transactions.
+	twin *producer
 	// inside says that the last batch ended inside of a source transaction.
 	inside bool
 	// last is the checkpoint that was recovered, nil when there was none;
@@ -136,7 +134,6 @@ func (s *Sink) reset() {
 			s.state.facts[kind], s.state.changed[kind] = facts[kind], true
 		}
 	}
-	s.after.unproven = false
 }
 
 // SetFact gives something to be remembered with the checkpoint under a key of
@@ -222,6 +219,11 @@ func (s *Sink) drop() {
 		s.p.abandon()
 		s.old.Go(s.p.close)
 		s.p = nil
+	}
+	if s.twin != nil {
+		s.twin.abandon()
+		s.old.Go(s.twin.close)
+		s.twin = nil
 	}
 	s.discard()
 	s.stage, s.inside = stageDown, false

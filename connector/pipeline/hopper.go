@@ -8,15 +8,20 @@ import (
 	"time"
 )
 
-// Limits bound a batch. A batch is sealed when any of them is reached, or
-// when the source has been quiet for Quiet: one transaction alone goes out at
+// Limits bound a batch. While the last transaction read is younger than Fresh, a
+// batch is sealed as soon as the sink is free: one transaction alone goes out at
 // once, and under load batches grow while a commit runs, as in group commit.
+// Further behind, where larger batches cost less, it is sealed when any limit is
+// reached, or when the source has been quiet for Quiet.
 type Limits struct {
 	// Records and Bytes bound what a batch holds. A single segment may exceed
 	// them.
 	Records, Bytes int
 	// Interval bounds how long a batch may be filled.
 	Interval time.Duration
+	// Fresh is up to which age, by the source's clock, events are not kept
+	// waiting for others.
+	Fresh time.Duration
 	// Quiet is how long the source must have given nothing for the batch to
 	// be sealed early.
 	Quiet time.Duration
@@ -30,6 +35,7 @@ func DefaultLimits() Limits {
 		Records:  10_000,
 		Bytes:    16 << 20,
 		Interval: 100 * time.Millisecond,
+		Fresh:    2 * time.Second,
 		Quiet:    time.Millisecond,
 		Idle:     10 * time.Second,
 	}
@@ -232,6 +238,8 @@ func (h *hopper) due(now, idleAt time.Time) time.Duration {
 		return long
 	case len(b.Records) == 0:
 		return idleAt.Sub(now)
+	case now.Sub(b.End.CommitTime) < h.limits.Fresh:
+		return 0
 	}
 	quiet := h.lastAdd.Add(h.limits.Quiet).Sub(now)
 	aged := b.Created.Add(h.limits.Interval).Sub(now)

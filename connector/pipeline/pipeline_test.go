@@ -348,3 +348,22 @@ func TestRefusedRowTakesNothingAlong(t *testing.T) {
 		})
 	}
 }
+
+// TestFreshEventsAreNotKeptWaiting: a steady stream never falls quiet, and its
+// events would else wait for the batch to age.
+func TestFreshEventsAreNotKeptWaiting(t *testing.T) {
+	now := time.Now()
+	for _, row := range []struct {
+		age, wait time.Duration
+	}{{0, 0}, {-time.Hour, 0}, {time.Second, 0}, {3 * time.Second, time.Millisecond}} {
+		h := newHopper(DefaultLimits())
+		seg := &Segment{First: true, Last: true, Rows: []Row{{}}, Txs: []Tx{{}}, End: Position{File: "log", CommitTime: now.Add(-row.age)}}
+		if err := h.tryAdd(t.Context(), nameRows{}, seg); err != nil {
+			t.Fatal(err)
+		}
+		h.lastAdd, h.batch.Created = now, now
+		if wait := h.due(now, now.Add(time.Hour)); wait != row.wait {
+			t.Errorf("events %s old wait %s, want %s", row.age, wait, row.wait)
+		}
+	}
+}
