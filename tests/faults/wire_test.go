@@ -22,15 +22,15 @@ const (
 // wire is a proxy before a broker that reads the frames which clients send. It
 // can hold back one EndTxn: the client's connection is reset, so that the
 // client sends it again, and the broker gets the first one later, in the midst
-// of the next transaction (KAFKA-17754).
+// of the next transaction of the same transactional id (KAFKA-17754).
 type wire struct {
 	upstream string
 	listener net.Listener
 
 	mu    sync.Mutex
 	armed bool
-	// after is how many AddPartitionsToTxn pass before a held EndTxn is
-	// delivered, delay what passes then.
+	// after is how many AddPartitionsToTxn of its transactional id pass before a
+	// held EndTxn is delivered, delay what passes then.
 	after int
 	delay time.Duration
 	held  *heldEnd
@@ -189,7 +189,7 @@ func (c *wireConn) up() {
 			c.beat = time.Now()
 			c.mu.Unlock()
 		case apiAddPartitionsToTxn:
-			c.wire.passed()
+			c.wire.passed(transactionalID(frame))
 		}
 		if _, err := c.broker.Write(frame); err != nil {
 			return
@@ -256,11 +256,32 @@ func (c *wireConn) down() {
 	}
 }
 
-// passed counts what follows a held EndTxn.
-func (w *wire) passed() {
+// transactionalID returns the first string of a request's body: after size, key,
+// version, correlation id and client id (request header version 1; librdkafka
+// sends no flexible version of these requests).
+func transactionalID(frame []byte) string {
+	rest := frame[12:]
+	for n := 0; ; n++ {
+		if len(rest) < 2 {
+			return ""
+		}
+		size := int(binary.BigEndian.Uint16(rest))
+		if rest = rest[2:]; len(rest) < size {
+			return ""
+		}
+		if n == 1 {
+			return string(rest[:size])
+		}
+		rest = rest[size:]
+	}
+}
+
+// passed counts what follows a held EndTxn of the same id.
+func (w *wire) passed(id string) {
 	w.mu.Lock()
-	due := w.held != nil && w.after <= 1
-	if w.held != nil {
+	ours := w.held != nil && transactionalID(w.held.frame) == id
+	due := ours && w.after <= 1
+	if ours {
 		w.after--
 	}
 	delay := w.delay
