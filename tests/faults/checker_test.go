@@ -331,39 +331,52 @@ func (c *checker) ownRecords() []seen {
 	return out
 }
 
-// epochs: one producer after the other writes checkpoints, each recovery with
-// a new one. It returns their order.
+// epochs: one owner after the other writes to the checkpoint topic, each with
+// producers of its own, of which two take turns. It returns the producers' rank:
+// twice their owner's epoch. One that left no checkpoint stands behind the owner
+// whose checkpoint is the last before it.
 func (c *checker) epochs() map[producer]int {
+	owners, own := map[producer]uint64{}, c.ownRecords()
+	for _, s := range own {
+		epoch, ok := ownerOf(s)
+		if !ok {
+			continue
+		}
+		if other, known := owners[s.producer]; known && other != epoch {
+			c.violations.add("I9", "checkpoint topic@%d: owner epochs %d and %d have the same producer %v: nothing was fenced between them", s.offset, other, epoch, s.producer)
+		}
+		owners[s.producer] = epoch
+	}
 	rank := map[producer]int{}
-	var last producer
-	owners := map[producer]uint64{}
-	for _, s := range c.ownRecords() {
+	last := 0
+	for _, s := range own {
 		if s.control {
 			continue
 		}
-		if _, known := rank[s.producer]; !known {
-			rank[s.producer] = len(rank)
-		} else if s.producer != last {
-			c.violations.add("I9", "checkpoint topic@%d: producer %v writes again after %v did", s.offset, s.producer, last)
+		if epoch, known := owners[s.producer]; known {
+			rank[s.producer] = 2 * int(epoch)
+		} else if _, met := rank[s.producer]; !met {
+			rank[s.producer] = last | 1
 		}
-		last = s.producer
-		if kindOfRecord(s) != "commit" {
-			continue
+		if rank[s.producer] < last {
+			c.violations.add("I9", "checkpoint topic@%d: producer %v writes again after a later owner's did", s.offset, s.producer)
 		}
-		var cp checkpoint
-		if json.Unmarshal(s.value, &cp) != nil {
-			continue // I7 says so
-		}
-		if epoch, known := owners[s.producer]; known && epoch != cp.Epoch {
-			c.violations.add("I9", "checkpoint topic@%d: owner epochs %d and %d have the same producer %v: nothing was fenced between them", s.offset, epoch, cp.Epoch, s.producer)
-		}
-		owners[s.producer] = cp.Epoch
+		last = max(last, rank[s.producer])
 	}
 	return rank
 }
 
-// eventEpochs: in each partition producers follow each other in the same order
-// as in the checkpoint topic.
+// ownerOf returns the owner's epoch that a checkpoint record names.
+func ownerOf(s seen) (epoch uint64, ok bool) {
+	var cp checkpoint
+	if s.control || kindOfRecord(s) != "commit" || json.Unmarshal(s.value, &cp) != nil {
+		return 0, false // I7 says so of one that cannot be read
+	}
+	return cp.Epoch, true
+}
+
+// eventEpochs: in each partition the producers of owners follow each other in the
+// same order as in the checkpoint topic.
 func (c *checker) eventEpochs(rank map[producer]int) {
 	for _, at := range sortedPlaces(c.final.records) {
 		if at.topic == c.checkpointTopic() {

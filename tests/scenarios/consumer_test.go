@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -44,7 +45,8 @@ func consume(ctx context.Context, client *kgo.Client, handle func(*kgo.Record) e
 // passes reports whether a commit failed for a reason that passes: the next one
 // covers it, or another member is handed the records again.
 func passes(err error) bool {
-	return kerr.IsRetriable(err) || kgo.IsRetryableBrokerErr(err) || errors.Is(err, kerr.RebalanceInProgress) ||
+	var dial *net.OpError
+	return errors.As(err, &dial) || kerr.IsRetriable(err) || kgo.IsRetryableBrokerErr(err) || errors.Is(err, kerr.RebalanceInProgress) ||
 		errors.Is(err, kerr.IllegalGeneration) || errors.Is(err, kerr.UnknownMemberID)
 }
 
