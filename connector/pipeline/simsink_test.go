@@ -60,9 +60,10 @@ func (s *simSink) Recover(context.Context) (*Position, error) {
 	}
 	*s = simSink{p: s.p, rules: s.rules, epoch: s.epoch, up: true, enlisted: map[int]bool{}}
 	var last simLast
+	k, verify := s.p.k, !s.rules.verify
 	for !last.stable {
 		var err error
-		if last, _, err = ask(s.p, func() (simLast, error) { return s.read(), nil }); err != nil {
+		if last, _, err = ask(s.p, func() (simLast, error) { return k.last(verify), nil }); err != nil {
 			return nil, err
 		}
 	}
@@ -92,9 +93,9 @@ type simLast struct {
 	again  [simPartitions][]string
 }
 
-// read finds the last checkpoint and what stands ahead of it. k.mu is held.
-func (s *simSink) read() simLast {
-	k := s.p.k
+// last finds the last checkpoint and, to verify, what stands ahead of it. k.mu
+// is held.
+func (k *simKafka) last(verify bool) simLast {
 	for p := range k.parts {
 		if !k.stable(p) {
 			return simLast{}
@@ -118,7 +119,7 @@ func (s *simSink) read() simLast {
 	if prime != nil && prime.txn > l.found.txn {
 		l.now.txn, l.now.torn = prime.txn, max(prime.last, prime.torn, l.found.torn)
 	}
-	if l.now.torn <= l.now.count || s.rules.verify {
+	if l.now.torn <= l.now.count || !verify {
 		return l
 	}
 	for p := range l.again {
