@@ -1,8 +1,10 @@
 package faults
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 )
 
@@ -10,6 +12,7 @@ import (
 // positions grow, and what a checkpoint says is what the topics hold.
 func (c *checker) checkpoints() error {
 	open := map[producer][]seen{}
+	var whole [][]seen
 	var last *checkpoint
 	for _, s := range c.ownRecords() {
 		if !s.control {
@@ -27,9 +30,14 @@ func (c *checker) checkpoints() error {
 			continue
 		}
 		delete(open, s.producer)
-		if len(records) == 0 {
-			continue
+		if len(records) > 0 {
+			whole = append(whole, records)
 		}
+	}
+	// Readers see transactions in the order of their records. The markers of two
+	// producers that take turns may come in another.
+	slices.SortFunc(whole, func(a, b []seen) int { return cmp.Compare(a[0].offset, b[0].offset) })
+	for _, records := range whole {
 		next, err := c.transaction(records, last)
 		if err != nil {
 			return err

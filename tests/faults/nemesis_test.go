@@ -14,9 +14,11 @@ import (
 // nemesis does the faults of a schedule.
 type nemesis struct {
 	*fleet
-	mu   sync.Mutex
-	done map[string]int
-	log  []string
+	// workload is what goes on meanwhile.
+	workload *workload
+	mu       sync.Mutex
+	done     map[string]int
+	log      []string
 }
 
 func (n *nemesis) note(format string, args ...any) {
@@ -100,9 +102,11 @@ func (n *nemesis) do(ctx context.Context, f fault) error {
 	case "database-kill":
 		return n.crash(ctx, end, n.db.Kill, n.db.Start)
 	case "dump-kill":
+		n.workload.writeGiant(ctx)
+		until(ctx, time.Now().Add(time.Duration(f.A)*time.Millisecond))
 		return n.killDump(ctx)
 	case "late-end":
-		n.servers.wire.arm(f.A, time.Duration(f.B)*time.Millisecond)
+		n.servers.wire.arm([...]int{1, 2, 2, 2}[f.A], time.Duration(f.B)*time.Millisecond)
 		until(ctx, end)
 		for _, said := range n.servers.wire.disarm() {
 			n.note("late EndTxn: %s", said)
@@ -130,7 +134,7 @@ func (n *nemesis) restart(ctx context.Context, f fault, end time.Time) error {
 		if f.Kind == "kill" {
 			n.kill(i)
 		} else {
-			n.stop(i)
+			n.workload.hurryWhile(func() { n.stop(i) })
 		}
 	}
 	until(ctx, time.Now().Add(time.Duration(f.A)*time.Millisecond))
@@ -152,7 +156,7 @@ func (n *nemesis) roll(ctx context.Context, end time.Time) error {
 		return err
 	}
 	if old != nil {
-		n.stop(old)
+		n.workload.hurryWhile(func() { n.stop(old) })
 	}
 	until(ctx, end)
 	return nil

@@ -76,6 +76,7 @@ func (r *run) begin(ctx context.Context, t *testing.T) {
 	r.live = r.watch(t, true, topics...)
 	r.raw = r.watch(t, false, topics...)
 	r.workload = newWorkload(r.rig, r.set.perSecond, r.set.xa)
+	r.nemesis.workload = r.workload
 	if err := r.workload.begin(ctx); err != nil {
 		t.Fatal(err)
 	}

@@ -35,6 +35,9 @@ type kind struct {
 	perMinute int
 	// a and b bound the parameters.
 	a, b int
+	// alone says that nothing else may be at work meanwhile: what two owners do
+	// at once shows only where neither of them is disturbed.
+	alone bool
 }
 
 // The kinds of faults, and their weights. Links are "database", "kafka" and
@@ -48,10 +51,10 @@ var kinds = []kind{
 	{name: "freeze", weight: 6, class: "connector", least: 200 * time.Millisecond, most: 2 * time.Second},
 	// Longer than the session time-out; a successor is started, and the frozen
 	// one is thawed as soon as that takes over.
-	{name: "freeze-zombie", weight: 7, class: "connector", least: 6 * time.Second, most: 7 * time.Second, perMinute: 2},
+	{name: "freeze-zombie", weight: 7, class: "connector", least: 6 * time.Second, most: 7 * time.Second, perMinute: 2, alone: true},
 	// The group gives the task to a successor while the owner, whose heartbeats
 	// are answered late, works on.
-	{name: "late-heartbeat", weight: 7, class: "connector", least: 6 * time.Second, most: 7 * time.Second, perMinute: 2},
+	{name: "late-heartbeat", weight: 7, class: "connector", least: 10 * time.Second, most: 11 * time.Second, perMinute: 2, alone: true},
 	// Longer than the transaction time-out, and nobody takes over.
 	{name: "freeze-transaction", weight: 3, class: "connector", least: 12 * time.Second, most: 13 * time.Second, perMinute: 1},
 
@@ -61,7 +64,8 @@ var kinds = []kind{
 	// Longer than a record may stay unacknowledged.
 	{name: "broker-pause-long", weight: 4, class: "broker", least: 6500 * time.Millisecond, most: 8 * time.Second, perMinute: 1},
 	{name: "database-kill", weight: 5, class: "database", least: 300 * time.Millisecond, most: 3 * time.Second, perMinute: 2},
-	{name: "dump-kill", weight: 8, class: "dump", least: 100 * time.Millisecond, most: 200 * time.Millisecond},
+	// Behind a huge transaction, by a milliseconds: in the midst of publishing it.
+	{name: "dump-kill", weight: 8, class: "dump", least: 400 * time.Millisecond, most: 800 * time.Millisecond, a: 80},
 
 	// The links. a and b are what the toxic's attributes are made of.
 	{name: "database-latency", weight: 2, class: "database-link", least: time.Second, most: 4 * time.Second, a: 300, b: 100},
@@ -80,8 +84,9 @@ var kinds = []kind{
 	{name: "registry-latency", weight: 1, class: "registry-link", least: time.Second, most: 4 * time.Second, a: 500, b: 100},
 	{name: "registry-reset", weight: 1, class: "registry-link", least: time.Second, most: 2 * time.Second},
 
-	// The end of a transaction is held back until the next one has enlisted a
-	// partitions, and b milliseconds more; the client's connection is reset.
+	// The end of a transaction is held back until the id's next one has enlisted
+	// the checkpoint partition (a is 1 to 3) or is about to (0), and b milliseconds
+	// more; the client's connection is reset.
 	{name: "late-end", weight: 8, class: "end-link", least: 2 * time.Second, most: 3 * time.Second, a: 3, b: 15},
 
 	// Another producer's transaction stays open in a topic of ours; an even a
@@ -150,7 +155,7 @@ func schedule(seed uint64, length time.Duration, only ...string) []fault {
 // essential are the faults that every schedule of a minute has: those without
 // which a whole class of defects would go unseen.
 var essential = []string{"kill", "terminate", "rolling-restart", "freeze-zombie", "late-heartbeat", "foreign-recovery",
-	"late-end", "late-end", "database-limit", "database-limit", "dump-kill", "broker-pause-long"}
+	"late-end", "late-end", "late-end", "database-limit", "database-limit", "dump-kill", "dump-kill", "broker-pause-long"}
 
 // fromDeck draws the first of the deck that may come now; -1 for none.
 func fromDeck(random *rand.Rand, deck []string, at time.Duration, fits func(fault) bool) (int, fault) {
@@ -199,6 +204,9 @@ func allowed(before []fault, f fault, length time.Duration) bool {
 		if b.end() > f.At {
 			active++
 		}
+		if (k.alone || kindOf(b.Kind).alone) && b.end() > f.At {
+			return false
+		}
 		if kindOf(b.Kind).class == k.class && b.end()+classGap > f.At {
 			return false
 		}
@@ -238,7 +246,7 @@ func TestScheduleFollowsFromItsSeed(t *testing.T) {
 					active++
 				}
 			}
-			if active >= maxActive {
+			if active >= maxActive || active > 0 && kindOf(f.Kind).alone {
 				t.Errorf("seed %d: %d faults are active at %v", seed, active+1, f.At)
 			}
 			if f.end() > length-quietTail(length) {

@@ -246,7 +246,7 @@ func (r *rig) configure(t *testing.T) {
 		"value.converter":                                     "io.confluent.connect.avro.AvroConverter",
 		"value.converter.schema.registry.url":                 r.servers.registryURL,
 		// Small buffers, so that large transactions are read ahead and split.
-		"millrace.buffer.max.rows": "2000",
+		"millrace.buffer.max.rows": "2000", "millrace.batch.max.events": "1000",
 	}
 	text, err := json.MarshalIndent(map[string]any{"name": r.name, "config": settings}, "", "  ")
 	if err != nil {

@@ -44,6 +44,10 @@ type workload struct {
 	// Outcomes by what the writer was told.
 	committed, aborted, unknown, events atomic.Int64
 	ddls, huge, undone, prepared        atomic.Int64
+	// hurry makes the writers write as fast as they can; giant lets the next one
+	// write a huge transaction, and giants tells of its end.
+	hurry, giant atomic.Bool
+	giants       chan struct{}
 
 	mu     sync.Mutex
 	owned  map[string]bool // XA transactions that a living writer decides
@@ -51,7 +55,7 @@ type workload struct {
 }
 
 func newWorkload(r *rig, perSecond int, xa bool) *workload {
-	return &workload{rig: r, perSecond: perSecond, xa: xa, stop: make(chan struct{}), owned: map[string]bool{}}
+	return &workload{rig: r, perSecond: perSecond, xa: xa, stop: make(chan struct{}), giants: make(chan struct{}, 1), owned: map[string]bool{}}
 }
 
 // begin starts the writers.
@@ -67,22 +71,8 @@ func (w *workload) begin(ctx context.Context) error {
 	// in the log.
 	tokens := make(chan struct{}, writerCount)
 	w.wg.Go(func() {
-		tick := time.NewTicker(writerCount * time.Second / time.Duration(w.perSecond))
-		defer tick.Stop()
-		for {
-			select {
-			case <-w.stop:
-				close(tokens)
-				return
-			case <-tick.C:
-				for range writerCount {
-					select {
-					case tokens <- struct{}{}:
-					default:
-					}
-				}
-			}
-		}
+		defer close(tokens)
+		w.pace(tokens)
 	})
 	for n := range writerCount {
 		random := rand.New(rand.NewPCG(w.seed, uint64(n)+1))
@@ -93,6 +83,55 @@ func (w *workload) begin(ctx context.Context) error {
 		w.wg.Go(func() { w.resolveLoop(ctx) })
 	}
 	return nil
+}
+
+// pace gives the writers their tokens until the workload ends.
+func (w *workload) pace(tokens chan<- struct{}) {
+	tick := time.NewTicker(writerCount * time.Second / time.Duration(w.perSecond))
+	defer tick.Stop()
+	for {
+		var more chan<- struct{}
+		if w.hurry.Load() {
+			more = tokens
+		}
+		select {
+		case <-w.stop:
+			return
+		case more <- struct{}{}:
+		case <-tick.C:
+			for range writerCount {
+				select {
+				case tokens <- struct{}{}:
+				default:
+				}
+			}
+		}
+	}
+}
+
+// hurryWhile lets the writers hurry a moment before do, and for as long as it
+// takes: what is stopped then has work at hand.
+func (w *workload) hurryWhile(do func()) {
+	w.hurry.Store(true)
+	defer w.hurry.Store(false)
+	<-time.After(hurryBefore)
+	do()
+}
+
+const (
+	hurryBefore   = 150 * time.Millisecond
+	giantPatience = 3 * time.Second
+)
+
+// writeGiant waits until a huge transaction has been committed, but not long.
+func (w *workload) writeGiant(ctx context.Context) {
+	w.giant.Store(true)
+	defer w.giant.Store(false)
+	select {
+	case <-w.giants:
+	case <-time.After(giantPatience):
+	case <-ctx.Done():
+	}
 }
 
 // end stops the writers, and decides what is still prepared.
@@ -168,6 +207,14 @@ func (w *writer) one(ctx context.Context) error {
 	defer cancel()
 	x := 1 + int(float64(mostEvents-1)*cube(w.random.Float64()))
 	switch dice := w.random.IntN(1000); {
+	case w.giant.CompareAndSwap(true, false):
+		w.huge.Add(1)
+		err := w.local(ctx, []int{hugeMost}, false)
+		select {
+		case w.giants <- struct{}{}:
+		default:
+		}
+		return err
 	case dice < hugeOnes:
 		w.huge.Add(1)
 		return w.local(ctx, []int{hugeLeast + w.random.IntN(hugeMost-hugeLeast)}, false)
