@@ -4,8 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
-	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -22,10 +22,9 @@ import (
 type balance struct {
 	consumer string
 	db       *sql.DB
+	// progress is where the offsets stand that Kafka does not keep.
+	progress *progress
 }
-
-// errZombie says that another consumer has gone on from a later offset.
-var errZombie = errors.New("somebody else owns this partition now")
 
 // naive adds what it is handed.
 func (b *balance) naive(ctx context.Context, e event) error {
@@ -53,47 +52,28 @@ func (b *balance) once(ctx context.Context, e event) error {
 	return tx.Commit()
 }
 
-// withOffset adds a payment and moves the offset. The condition keeps out a
-// consumer that does not know that its partition has been given to another.
-func (b *balance) withOffset(ctx context.Context, e event, r *kgo.Record, expected int64) error {
+// withOffset adds a payment and moves the offset.
+func (b *balance) withOffset(ctx context.Context, e event, r *kgo.Record) error {
 	tx, err := b.db.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
 	defer tx.Rollback() //nolint:errcheck // after a commit it does nothing
-	result, err := tx.ExecContext(ctx, "UPDATE progress SET next_offset = ? WHERE consumer = ? AND topic = ? AND part = ? AND next_offset = ?",
-		r.Offset+1, b.consumer, r.Topic, r.Partition, expected)
-	if err != nil {
+	if err := b.progress.move(ctx, tx, r); err != nil {
 		return err
-	}
-	if moved, err := result.RowsAffected(); err != nil || moved == 0 {
-		return errors.Join(err, errZombie)
 	}
 	if _, err := tx.ExecContext(ctx, "UPDATE balance SET cents = cents + ? WHERE consumer = ?", e.Payload["cents"], b.consumer); err != nil {
 		return err
 	}
-	return tx.Commit()
+	if err := tx.Commit(); err != nil {
+		return err
+	}
+	b.progress.moved(r)
+	return nil
 }
 
 // accountPartitions is how many partitions the topic has.
 const accountPartitions = 3
-
-// progress returns where each partition goes on.
-func (b *balance) progress(ctx context.Context, topic string) (map[int32]int64, error) {
-	next := map[int32]int64{}
-	for p := range int32(accountPartitions) {
-		if _, err := b.db.ExecContext(ctx, "INSERT IGNORE INTO progress VALUES (?, ?, ?, 0)", b.consumer, topic, p); err != nil {
-			return nil, err
-		}
-		var offset int64
-		err := b.db.QueryRowContext(ctx, "SELECT next_offset FROM progress WHERE consumer = ? AND topic = ? AND part = ?", b.consumer, topic, p).Scan(&offset)
-		if err != nil {
-			return nil, err
-		}
-		next[p] = offset
-	}
-	return next, nil
-}
 
 // envConsumer makes this test program be a consumer; it holds a consumerSetup.
 const envConsumer = "STORY_CONSUMER"
@@ -148,22 +128,21 @@ func (c consumerSetup) run(ctx context.Context) error {
 	at := services.Database{Host: c.Host, Port: c.Port, User: c.User, Password: c.Password}
 	b := &balance{consumer: c.Mode, db: at.Open(c.Schema)}
 	defer b.db.Close()
+	b.progress = newProgress(c.Mode, b.db)
 	d, err := newDecoder(c.Registry)
 	if err != nil {
 		return err
 	}
-	var next map[int32]int64
-	if c.Mode == "offsets" {
-		if next, err = b.progress(ctx, c.Topic); err != nil {
-			return err
-		}
+	opts, err := c.options(ctx, b.progress)
+	if err != nil {
+		return err
 	}
-	client, err := kgo.NewClient(c.options(next)...)
+	client, err := kgo.NewClient(opts...)
 	if err != nil {
 		return err
 	}
 	defer client.CloseAllowingRebalance()
-	seen, err := c.before(ctx, client, next)
+	seen, err := c.before(ctx, client, b.progress)
 	if err != nil {
 		return err
 	}
@@ -177,8 +156,7 @@ func (c consumerSetup) run(ctx context.Context) error {
 		case "processed":
 			err = b.once(ctx, e)
 		case "offsets":
-			err = b.withOffset(ctx, e, r, next[r.Partition])
-			next[r.Partition] = r.Offset + 1
+			err = b.withOffset(ctx, e, r)
 		default:
 			err = b.naive(ctx, e)
 		}
@@ -192,27 +170,25 @@ func (c consumerSetup) run(ctx context.Context) error {
 	return c.loop(ctx, client, seen, effect)
 }
 
-func (c consumerSetup) options(next map[int32]int64) []kgo.Opt {
+func (c consumerSetup) options(ctx context.Context, own *progress) ([]kgo.Opt, error) {
 	opts := []kgo.Opt{kgo.SeedBrokers(strings.Split(c.Bootstrap, ",")...), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords()}
 	if c.Mode == "offsets" {
-		from := map[int32]kgo.Offset{}
-		for p, offset := range next {
-			from[p] = kgo.NewOffset().At(offset)
+		all := map[int32]kgo.Offset{}
+		for p := range int32(accountPartitions) {
+			all[p] = kgo.NewOffset()
 		}
-		return append(opts, kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{c.Topic: from}))
+		from, err := own.restore(ctx, map[string]map[int32]kgo.Offset{c.Topic: all})
+		return append(opts, kgo.ConsumePartitions(from)), err
 	}
 	// Its name makes the next process the same member: it need not wait until the
 	// group has noticed the death.
-	return append(append(opts, groupOptions(c.Group, c.Topic)...), kgo.InstanceID("only"))
+	return append(append(opts, groupOptions(c.Group, c.Topic)...), kgo.InstanceID("only")), nil
 }
 
 // before returns how far the lives before this one have read.
-func (c consumerSetup) before(ctx context.Context, client *kgo.Client, next map[int32]int64) (map[string]int64, error) {
-	seen := map[string]int64{}
+func (c consumerSetup) before(ctx context.Context, client *kgo.Client, own *progress) (map[string]int64, error) {
+	seen := maps.Clone(own.next)
 	if c.Mode == "offsets" {
-		for p, offset := range next {
-			seen[place(c.Topic, p)] = offset
-		}
 		return seen, nil
 	}
 	committed, err := kadm.NewClient(client).FetchOffsetsForTopics(ctx, c.Group, c.Topic)
