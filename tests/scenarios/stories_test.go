@@ -14,6 +14,7 @@ var stories = []struct {
 	{"order-of-events", "a cancellation arrives before its order", orderOfEvents},
 	{"idempotent", "a consumer dies between its effect and its commit", idempotent},
 	{"consumers", "three readers of one topic at their own speed", consumers},
+	{"poison", "an event that a consumer cannot process", poison},
 }
 
 // TestStories tells every story, or with -run 'TestStories/^post$' one.
