@@ -15,6 +15,7 @@ var stories = []struct {
 	{"idempotent", "a consumer dies between its effect and its commit", idempotent},
 	{"consumers", "three readers of one topic at their own speed", consumers},
 	{"poison", "an event that a consumer cannot process", poison},
+	{"rebalance", "members of a group come and go under load", rebalance},
 }
 
 // TestStories tells every story, or with -run 'TestStories/^post$' one.
