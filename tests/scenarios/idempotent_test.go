@@ -167,8 +167,7 @@ func (s *stage) killWhilePublishing(t *testing.T, p *process, topic string) int 
 		}
 	}
 	p.kill()
-	p.start()
-	p.streaming()
+	p.again()
 	wanted := s.count("SELECT COUNT(*) FROM outbox")
 	s.arrive(t, topic, wanted)
 	return events

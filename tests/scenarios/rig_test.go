@@ -6,14 +6,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
-	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -115,6 +111,15 @@ func freshServerID(name string) string {
 // the settings.
 func (s *stage) connect(story string, changes map[string]string) *process {
 	s.t.Helper()
+	p := s.connector(story, changes)
+	p.again()
+	s.running = append(s.running, p)
+	return p
+}
+
+// connector writes the configuration of a connector that is still to be started.
+func (s *stage) connector(story string, changes map[string]string) *process {
+	s.t.Helper()
 	schemas, err := filepath.Abs(filepath.Join("testdata", story))
 	if err != nil {
 		s.t.Fatal(err)
@@ -133,75 +138,9 @@ func (s *stage) connect(story string, changes map[string]string) *process {
 		"value.converter":                                     "io.confluent.connect.avro.AvroConverter",
 		"value.converter.schema.registry.url":                 s.registry,
 	}
-	maps.Copy(settings, changes)
-	maps.DeleteFunc(settings, func(_, value string) bool { return value == "" })
-	text, err := json.MarshalIndent(map[string]any{"name": name, "config": settings}, "", "  ")
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	p := &process{s: s, config: filepath.Join(s.dir, name+".json")}
-	s.write(p.config, string(text))
-	p.start()
-	p.streaming()
-	s.running = append(s.running, p)
+	p := &process{s: s, name: name, settings: settings, config: filepath.Join(s.dir, name+".json")}
+	p.configure(changes)
 	return p
-}
-
-// process is a millrace that can be killed and started again.
-type process struct {
-	s      *stage
-	config string
-	cmd    *exec.Cmd
-	log    *services.Output
-	done   chan struct{}
-}
-
-// start runs `millrace run`; the process is killed at the end of the test.
-func (p *process) start() {
-	t := p.s.t
-	t.Helper()
-	log, done := &services.Output{}, make(chan struct{})
-	cmd := exec.Command(services.Binary(t), "run", p.s.worker, p.config)
-	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() { _ = cmd.Wait(); close(done) }()
-	p.cmd, p.log, p.done = cmd, log, done
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill() // it may have ended by itself
-		<-done
-		if t.Failed() {
-			text := log.String()
-			t.Logf("log of millrace %d:\n%s", cmd.Process.Pid, text[max(0, len(text)-4000):])
-		}
-	})
-}
-
-// kill sends SIGKILL and waits.
-func (p *process) kill() {
-	_ = p.cmd.Process.Kill() // it may have ended by itself
-	<-p.done
-}
-
-// streaming waits until the process reads the binary log.
-func (p *process) streaming() {
-	p.s.t.Helper()
-	wait(p.s.t, "millrace reads the binary log", func() bool {
-		p.alive()
-		return strings.Contains(p.log.String(), "to=STREAMING")
-	})
-}
-
-// alive ends the test when millrace has ended by itself.
-func (p *process) alive() {
-	p.s.t.Helper()
-	select {
-	case <-p.done:
-		p.s.t.Fatalf("millrace ended:\n%s", p.log.String())
-	default:
-	}
 }
 
 // patience is how long a fact may take to come true on a busy machine.
