@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -136,4 +138,33 @@ func (s *stage) readAll(t *testing.T, do func(*kgo.Record), topics []string, opt
 			t.Fatalf("the end of %s was not reached", strings.Join(topics, ", "))
 		}
 	}
+}
+
+// ends returns of each partition the offset behind its last committed record. The
+// markers of transactions, which most clients do not commit, lie behind it.
+func (s *stage) ends(t *testing.T, topic string) map[string]map[int32]int64 {
+	t.Helper()
+	ends := map[int32]int64{}
+	s.readAll(t, func(r *kgo.Record) { ends[r.Partition] = r.Offset + 1 }, []string{topic})
+	return map[string]map[int32]int64{topic: ends}
+}
+
+// behind returns how many offsets a group has still to commit until the ends.
+func (s *stage) behind(t *testing.T, group string, ends map[string]map[int32]int64) (offsets int64) {
+	t.Helper()
+	topics := slices.Collect(maps.Keys(ends))
+	committed, err := kadm.NewClient(s.admin()).FetchOffsetsForTopics(t.Context(), group, topics...)
+	if err == nil {
+		err = committed.Error()
+	}
+	if err != nil && !passes(err) {
+		t.Fatal(err)
+	}
+	for topic, parts := range ends {
+		for part, end := range parts {
+			at, _ := committed.Lookup(topic, part)
+			offsets += max(0, end-max(0, at.At))
+		}
+	}
+	return offsets
 }

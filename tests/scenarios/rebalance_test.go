@@ -3,14 +3,12 @@ package scenarios
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kgo"
 
 	"millrace/tests/services"
 )
@@ -105,25 +103,9 @@ func (c *crew) readOut(t *testing.T) {
 	for len(c.members) < mostMembers {
 		c.join()
 	}
-	last := map[int32]int64{}
-	c.readAll(t, func(r *kgo.Record) { last[r.Partition] = max(last[r.Partition], r.Offset+1) }, []string{c.topic})
-	admin := kadm.NewClient(c.admin())
+	ends := c.ends(t, c.topic)
 	wait(t, "the group "+c.name+" has read all", func() bool {
-		committed, err := admin.FetchOffsetsForTopics(t.Context(), c.prefix+c.name, c.topic)
-		if err != nil {
-			return false // asked again
-		}
-		for partition, end := range last {
-			if at, _ := committed.Lookup(c.topic, partition); at.At < end {
-				return false
-			}
-		}
-		for _, m := range c.members {
-			if m.window.busy() {
-				return false
-			}
-		}
-		return true
+		return c.behind(t, c.prefix+c.name, ends) == 0 && !slices.ContainsFunc(c.members, func(m *member) bool { return m.window.busy() })
 	})
 }
 

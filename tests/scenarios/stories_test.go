@@ -16,6 +16,7 @@ var stories = []struct {
 	{"consumers", "three readers of one topic at their own speed", consumers},
 	{"poison", "an event that a consumer cannot process", poison},
 	{"rebalance", "members of a group come and go under load", rebalance},
+	{"partitions", "somebody adds partitions to a topic", partitions},
 }
 
 // TestStories tells every story, or with -run 'TestStories/^post$' one.
