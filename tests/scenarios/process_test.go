@@ -120,8 +120,13 @@ func (p *process) refused() (code int, says string) {
 	p.s.t.Helper()
 	p.start()
 	code = p.ended()
+	return code, p.says()
+}
+
+// says returns what millrace said when it ended.
+func (p *process) says() string {
 	if _, says, found := strings.Cut("\n"+p.log.String(), "\nmillrace: "); found {
-		return code, says
+		return says
 	}
-	return code, p.log.String()
+	return p.log.String()
 }

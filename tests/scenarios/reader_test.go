@@ -38,28 +38,12 @@ func newDecoder(registry string) (*decoder, error) {
 	return &decoder{registry: client, codecs: map[uint32]*goavro.Codec{}}, nil
 }
 
-// decode reads a value: a zero byte, four bytes of the schema's id, Avro.
+// decode reads an envelope.
 func (d *decoder) decode(ctx context.Context, value []byte) (event, error) {
-	if len(value) < 5 || value[0] != 0 {
-		return event{}, fmt.Errorf("the value has no schema id: %x", value)
-	}
-	id := binary.BigEndian.Uint32(value[1:])
-	codec := d.codecs[id]
-	if codec == nil {
-		schema, err := d.registry.SchemaByID(ctx, int(id))
-		if err != nil {
-			return event{}, fmt.Errorf("ask for schema %d: %w", id, err)
-		}
-		if codec, err = goavro.NewCodec(schema.Schema); err != nil {
-			return event{}, fmt.Errorf("read schema %d: %w", id, err)
-		}
-		d.codecs[id] = codec
-	}
-	native, _, err := codec.NativeFromBinary(value[5:])
+	fields, err := d.fields(ctx, value)
 	if err != nil {
-		return event{}, fmt.Errorf("decode with schema %d: %w", id, err)
+		return event{}, err
 	}
-	fields := native.(map[string]any)
 	e := event{ID: fields["id"].(string), AggregateID: fields["aggregate_id"].(string), Type: fields["event_type"].(string)}
 	if branch, ok := fields["payload"].(map[string]any); ok {
 		for _, record := range branch { // a union has one branch at a time
@@ -67,6 +51,39 @@ func (d *decoder) decode(ctx context.Context, value []byte) (event, error) {
 		}
 	}
 	return e, nil
+}
+
+// fields reads a value by its writer's schema.
+func (d *decoder) fields(ctx context.Context, value []byte) (map[string]any, error) {
+	id, err := schemaID(value)
+	if err != nil {
+		return nil, err
+	}
+	codec := d.codecs[id]
+	if codec == nil {
+		schema, err := d.registry.SchemaByID(ctx, int(id))
+		if err != nil {
+			return nil, fmt.Errorf("ask for schema %d: %w", id, err)
+		}
+		if codec, err = goavro.NewCodec(schema.Schema); err != nil {
+			return nil, fmt.Errorf("read schema %d: %w", id, err)
+		}
+		d.codecs[id] = codec
+	}
+	native, _, err := codec.NativeFromBinary(value[5:])
+	if err != nil {
+		return nil, fmt.Errorf("decode with schema %d: %w", id, err)
+	}
+	return native.(map[string]any), nil
+}
+
+// schemaID returns the id of the writer's schema, which four bytes behind a zero
+// byte hold. Avro follows.
+func schemaID(value []byte) (uint32, error) {
+	if len(value) < 5 || value[0] != 0 {
+		return 0, fmt.Errorf("the value has no schema id: %x", value)
+	}
+	return binary.BigEndian.Uint32(value[1:]), nil
 }
 
 // header returns a header's text. It needs no decoding of the value.

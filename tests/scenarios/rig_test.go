@@ -28,6 +28,8 @@ type stage struct {
 	cluster *services.Cluster
 	prefix  string // of topics and connectors
 	dir     string
+	// payload is the column of the outbox that holds the event.
+	payload string
 	// registry is the address of the schema registry.
 	registry string
 	worker   string
@@ -54,7 +56,7 @@ const outboxTable = `CREATE TABLE outbox (
 // newStage makes the database and the tables of a story on the given cluster.
 func newStage(t *testing.T, cluster *services.Cluster, tables ...string) *stage {
 	t.Helper()
-	s := &stage{t: t, db: services.MySQL(t), cluster: cluster, prefix: services.FreshPrefix(t), dir: t.TempDir(), registry: services.Registry(t).URL}
+	s := &stage{t: t, db: services.MySQL(t), cluster: cluster, prefix: services.FreshPrefix(t), dir: t.TempDir(), payload: "payload", registry: services.Registry(t).URL}
 	s.schema, s.pool = services.FreshDatabase(t, s.db)
 	for _, statement := range append([]string{outboxTable}, tables...) {
 		s.exec(statement)
@@ -165,7 +167,7 @@ func (s *stage) appendEvent(tx execer, aggregate, key, kind string, payload map[
 	if err != nil {
 		return fmt.Errorf("encode the event: %w", err)
 	}
-	_, err = tx.ExecContext(s.t.Context(), "INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload) VALUES (UUID(), ?, ?, ?, ?)", aggregate, key, kind, string(text))
+	_, err = tx.ExecContext(s.t.Context(), "INSERT INTO outbox (id, aggregatetype, aggregateid, type, "+s.payload+") VALUES (UUID(), ?, ?, ?, ?)", aggregate, key, kind, string(text))
 	return err
 }
 

@@ -17,6 +17,7 @@ var stories = []struct {
 	{"poison", "an event that a consumer cannot process", poison},
 	{"rebalance", "members of a group come and go under load", rebalance},
 	{"partitions", "somebody adds partitions to a topic", partitions},
+	{"schema-change", "columns are renamed, widened and dropped under load", schemaChange},
 }
 
 // TestStories tells every story, or with -run 'TestStories/^post$' one.
