@@ -38,7 +38,7 @@ demo: ## watch a shop's orders become events; DEMO_SECONDS=60 ends it, KAFKA=apa
 .PHONY: story
 story: build ## a story of why people want an outbox, narrated: NAME=post; STORY_SEED=7, STORY_HOLD=300 to look around
 	@test -n "$(NAME)" || { echo "make story NAME=…, one of:"; grep '^| `' tests/scenarios/README.md; exit 2; }
-	@STORY_SEED=$(STORY_SEED) STORY_HOLD=$(STORY_HOLD) STORY_SECONDS=$(STORY_SECONDS) MILLRACE_BINARY=$(CURDIR)/bin/millrace \
+	@STORY_SEED=$(STORY_SEED) STORY_HOLD=$(STORY_HOLD) STORY_SECONDS=$(STORY_SECONDS) STORY_ORDERS=$(STORY_ORDERS) MILLRACE_BINARY=$(CURDIR)/bin/millrace \
 	  go test -count=1 -v -timeout 60m -run '^TestStories$$/^$(NAME)$$' ./tests/scenarios
 
 .PHONY: services

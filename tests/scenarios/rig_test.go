@@ -56,7 +56,13 @@ const outboxTable = `CREATE TABLE outbox (
 // newStage makes the database and the tables of a story on the given cluster.
 func newStage(t *testing.T, cluster *services.Cluster, tables ...string) *stage {
 	t.Helper()
-	s := &stage{t: t, db: services.MySQL(t), cluster: cluster, prefix: services.FreshPrefix(t), dir: t.TempDir(), payload: "payload", registry: services.Registry(t).URL}
+	return newStageOn(t, services.MySQL(t), cluster, tables...)
+}
+
+// newStageOn does so on the given server.
+func newStageOn(t *testing.T, db *services.Database, cluster *services.Cluster, tables ...string) *stage {
+	t.Helper()
+	s := &stage{t: t, db: db, cluster: cluster, prefix: services.FreshPrefix(t), dir: t.TempDir(), payload: "payload", registry: services.Registry(t).URL}
 	s.schema, s.pool = services.FreshDatabase(t, s.db)
 	for _, statement := range append([]string{outboxTable}, tables...) {
 		s.exec(statement)
@@ -151,6 +157,12 @@ const patience = 2 * time.Minute
 // wait waits until a fact is true.
 func wait(t *testing.T, what string, fact func() bool) {
 	t.Helper()
+	waitLong(t, patience, what, fact)
+}
+
+// waitLong waits for what takes longer.
+func waitLong(t *testing.T, patience time.Duration, what string, fact func() bool) {
+	t.Helper()
 	deadline := time.Now().Add(patience)
 	for !fact() {
 		if time.Now().After(deadline) {
@@ -163,11 +175,22 @@ func wait(t *testing.T, what string, fact func() bool) {
 // appendEvent is what a service does: in its own transaction it writes the event
 // beside the state that it tells of.
 func (s *stage) appendEvent(tx execer, aggregate, key, kind string, payload map[string]any) error {
-	text, err := json.Marshal(payload)
+	return outboxRow{aggregate, key, kind, payload}.insert(s.t.Context(), tx, s.payload)
+}
+
+// outboxRow is an event in the outbox.
+type outboxRow struct {
+	aggregate, key, kind string
+	payload              map[string]any
+}
+
+// insert writes the row; the event stands in the given column.
+func (o outboxRow) insert(ctx context.Context, tx execer, column string) error {
+	text, err := json.Marshal(o.payload)
 	if err != nil {
 		return fmt.Errorf("encode the event: %w", err)
 	}
-	_, err = tx.ExecContext(s.t.Context(), "INSERT INTO outbox (id, aggregatetype, aggregateid, type, "+s.payload+") VALUES (UUID(), ?, ?, ?, ?)", aggregate, key, kind, string(text))
+	_, err = tx.ExecContext(ctx, "INSERT INTO outbox (id, aggregatetype, aggregateid, type, "+column+") VALUES (UUID(), ?, ?, ?, ?)", o.aggregate, o.key, o.kind, string(text))
 	return err
 }
 

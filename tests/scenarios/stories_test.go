@@ -18,6 +18,7 @@ var stories = []struct {
 	{"rebalance", "members of a group come and go under load", rebalance},
 	{"partitions", "somebody adds partitions to a topic", partitions},
 	{"schema-change", "columns are renamed, widened and dropped under load", schemaChange},
+	{"saga", "orders, stock and money in three databases", sagaStory},
 }
 
 // TestStories tells every story, or with -run 'TestStories/^post$' one.
@@ -33,11 +34,14 @@ func TestStories(t *testing.T) {
 	}
 }
 
-// TestMain is also the door of the consumers that are killed: they are this
-// program, started again with a task in its environment.
+// TestMain is also the door of the consumers and services that are killed: they
+// are this program, started again with a task in its environment.
 func TestMain(m *testing.M) {
 	if task := os.Getenv(envConsumer); task != "" {
 		os.Exit(consumerProcess(task))
+	}
+	if task := os.Getenv(envService); task != "" {
+		os.Exit(serviceProcess(task))
 	}
 	os.Exit(m.Run())
 }
