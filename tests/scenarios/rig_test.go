@@ -68,7 +68,8 @@ func newStageOn(t *testing.T, db *services.Database, cluster *services.Cluster, 
 		s.exec(statement)
 	}
 	s.worker = filepath.Join(s.dir, "worker.properties")
-	s.write(s.worker, "bootstrap.servers="+cluster.Bootstrap+"\nlisteners=\nmillrace.checkpoint.replication.factor=1\n")
+	replicas := min(max(len(cluster.Brokers), 1), 3)
+	s.write(s.worker, "bootstrap.servers="+cluster.Bootstrap+"\nlisteners=\nmillrace.checkpoint.replication.factor="+strconv.Itoa(replicas)+"\n")
 	return s
 }
 

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -113,7 +114,7 @@ func (v *supervised) kill() {
 	}
 }
 
-// servers lets the broker and the database be killed, too.
+// servers lets the brokers and the database be killed, too.
 func (s *saga) servers(d *services.Database, c *services.Cluster) {
 	away := func(kill func() error, start func(context.Context) error) func() {
 		return func() {
@@ -128,7 +129,10 @@ func (s *saga) servers(d *services.Database, c *services.Cluster) {
 		}
 	}
 	database := away(d.Kill, d.Start)
-	s.parts = append(s.parts, &part{name: "broker", kill: away(c.Kill, c.Start)}, &part{name: "database", kill: func() {
+	for _, broker := range c.Brokers {
+		s.parts = append(s.parts, &part{name: "broker " + strconv.Itoa(broker.ID), kill: away(broker.Kill, broker.Start)})
+	}
+	s.parts = append(s.parts, &part{name: "database", kill: func() {
 		database()
 		for _, stage := range s.stages {
 			_ = stage.pool.Close() // its connections are broken
