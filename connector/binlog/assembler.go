@@ -95,6 +95,7 @@ type assembler struct {
 	partial *pipeline.Partial
 
 	group   group
+	first   []byte // memory of group.first
 	payload payloadReader
 	// inPayload holds while the events of a compressed group are read;
 	// payloadStart reads them from the first one on.
@@ -139,8 +140,8 @@ func (a *assembler) swap(empty *segmentBuffer) *segmentBuffer {
 	return full
 }
 
-// event takes the next raw event, header and checksum included. raw must stay
-// as it is until the rows read from it have been consumed.
+// event takes the next raw event, header and checksum included. Nothing of raw
+// is kept.
 func (a *assembler) event(raw []byte) (step, error) {
 	h, body, err := a.frame.cut(raw)
 	if err != nil {

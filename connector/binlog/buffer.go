@@ -13,8 +13,8 @@ import (
 type segmentBuffer struct {
 	rowBuffer
 	txs []pipeline.Tx
-	// packets counts the bytes of the packets that values may point into.
-	packets int
+	// aside counts the bytes of rows whose values stand in memory of their own.
+	aside int
 	// first and last are the segment's flags, end its position.
 	first, last bool
 	end         pipeline.Position
@@ -25,7 +25,7 @@ type segmentBuffer struct {
 }
 
 // mark is a place in a segmentBuffer to which it can be cut back.
-type mark struct{ rows, txs, values, text, packets int }
+type mark struct{ rows, txs, values, text, raw, aside int }
 
 // Sizes of what a row and a value take in a buffer, beside their bytes.
 const (
@@ -34,12 +34,12 @@ const (
 )
 
 func (b *segmentBuffer) mark() mark {
-	return mark{rows: len(b.rows), txs: len(b.txs), values: len(b.values), text: len(b.text), packets: b.packets}
+	return mark{rows: len(b.rows), txs: len(b.txs), values: len(b.values), text: len(b.text), raw: len(b.raw), aside: b.aside}
 }
 
 // size returns the bytes that were added since m.
 func (b *segmentBuffer) size(m mark) int {
-	return (len(b.rows)-m.rows)*rowSize + (len(b.values)-m.values)*valueSize + len(b.text) - m.text + b.packets - m.packets
+	return (len(b.rows)-m.rows)*rowSize + (len(b.values)-m.values)*valueSize + len(b.text) - m.text + len(b.raw) - m.raw + b.aside - m.aside
 }
 
 // truncate drops what was added since m.
@@ -50,7 +50,8 @@ func (b *segmentBuffer) truncate(m mark) {
 	clear(b.values[m.values:])
 	b.values = b.values[:m.values]
 	b.text = b.text[:m.text]
-	b.packets = m.packets
+	b.raw = b.raw[:m.raw]
+	b.aside = m.aside
 }
 
 // keepMax bounds the memory that an emptied buffer keeps for its next use.
@@ -66,6 +67,9 @@ func (b *segmentBuffer) empty() {
 	b.cut = mark{}
 	if cap(b.text) > 8*keepMax {
 		b.text = nil
+	}
+	if cap(b.raw) > 8*keepMax {
+		b.raw = nil
 	}
 	if cap(b.values) > keepMax {
 		b.values = nil

@@ -1,7 +1,6 @@
 package binlog
 
 import (
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -13,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	mathbig "math/big"
 	"net"
 	"strings"
@@ -278,21 +276,5 @@ func TestExplain(t *testing.T) {
 		case c.rule != "" && (!errors.As(err, &r) || r.Rule != c.rule || r.Fix == "" || r.What == ""):
 			t.Errorf("%v: have %v, want %s", c.err, err, c.rule)
 		}
-	}
-}
-
-// TestGoMySQLIsQuiet: its log comes at debug level and never with its
-// configuration.
-func TestGoMySQLIsQuiet(t *testing.T) {
-	var out bytes.Buffer
-	info := slog.New(quietHandler{slog.NewTextHandler(&out, nil)})
-	info.Error("create", "config", "secret")
-	if out.Len() > 0 {
-		t.Errorf("at info level: %s", out.String())
-	}
-	debug := slog.New(quietHandler{slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})})
-	debug.With("a", 1).WithGroup("g").Error("create", "config", "secret", "other", "kept")
-	if got := out.String(); !strings.Contains(got, "level=DEBUG") || strings.Contains(got, "secret") || !strings.Contains(got, "kept") {
-		t.Errorf("at debug level: %s", got)
 	}
 }

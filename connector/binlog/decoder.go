@@ -40,13 +40,22 @@ type decoder struct {
 	inflate inflater
 }
 
-// rowBuffer is an arena of decoded rows. Values point into it and into the
-// events that they were decoded from, which the caller keeps. Row.Ordinal and
-// Row.Tx are the caller's to set.
+// rowBuffer is an arena of decoded rows, whose values point into it alone.
+// Row.Ordinal and Row.Tx are the caller's to set.
 type rowBuffer struct {
 	rows   []pipeline.Row
 	values []pipeline.Value
 	text   []byte
+	// raw holds the row images as they stood in their events. Where an append
+	// moves it, values made before keep the old memory.
+	raw []byte
+}
+
+// keep copies row images, and returns the copy.
+func (b *rowBuffer) keep(images []byte) []byte {
+	at := len(b.raw)
+	b.raw = append(b.raw, images...)
+	return b.raw[at:len(b.raw):len(b.raw)]
 }
 
 // reset empties b for reuse, keeping its memory.
@@ -56,6 +65,7 @@ func (b *rowBuffer) reset() {
 	clear(b.values)
 	b.values = b.values[:0]
 	b.text = b.text[:0]
+	b.raw = b.raw[:0]
 }
 
 func newDecoder(opts decoderOptions) *decoder {
@@ -172,6 +182,7 @@ func (d *decoder) images(kind rowKind, r *reader, buf *rowBuffer) error {
 			return err
 		}
 	}
+	data = buf.keep(data)
 	if len(data) > 0 && first.n == 0 && second.n == 0 && !kind.partial {
 		return fmt.Errorf("%d bytes of rows without columns", len(data))
 	}

@@ -96,7 +96,8 @@ func (a *assembler) begin(h eventHeader, body []byte) (step, error) {
 		return stepMore, err
 	}
 	a.open(ev)
-	a.group.first = body
+	a.first = append(a.first[:0], body...)
+	a.group.first = a.first
 	a.group.begun = h.kind == evMariaGTID && ev.flags&mariaStandalone == 0
 	return stepMore, nil
 }

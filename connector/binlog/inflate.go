@@ -28,10 +28,11 @@ var errInflate = errors.New("compressed data is damaged")
 // inflater inflates MariaDB's compressed row events.
 type inflater struct {
 	zlib io.ReadCloser
+	out  bytes.Buffer
 }
 
 // rows inflates what follows the column bitmaps of a compressed row event. The
-// result is new memory, which values may point into.
+// result is valid until the next call.
 // binlog_buf_uncompress in MariaDB's log_event.cc: one byte (0x80, algorithm,
 // size of the length), the length in big-endian, zlib data.
 func (f *inflater) rows(data []byte) ([]byte, error) {
@@ -53,15 +54,18 @@ func (f *inflater) rows(data []byte) ([]byte, error) {
 		f.zlib = nil
 		return nil, fmt.Errorf("%w: %w", errInflate, err)
 	}
-	return exactly(f.zlib, size)
+	if f.out.Cap() > keepLarge {
+		f.out = bytes.Buffer{}
+	}
+	f.out.Reset()
+	return exactly(&f.out, f.zlib, size)
 }
 
 // exactly reads size bytes, and no more, from r. Memory grows with what really
 // comes, so that a lying length costs nothing.
-func exactly(r io.Reader, size uint64) ([]byte, error) {
-	var b bytes.Buffer
+func exactly(b *bytes.Buffer, r io.Reader, size uint64) ([]byte, error) {
 	b.Grow(int(min(size, 1<<20)))
-	n, err := io.Copy(&b, io.LimitReader(r, int64(size)+1))
+	n, err := io.Copy(b, io.LimitReader(r, int64(size)+1))
 	if err != nil || uint64(n) != size {
 		return nil, errors.Join(errInflate, err)
 	}
@@ -88,13 +92,13 @@ func inflateColumn(data []byte) ([]byte, error) {
 	}
 	in := bytes.NewReader(data[1+n:])
 	if data[0]&8 != 0 {
-		return exactly(flate.NewReader(in), size)
+		return exactly(&bytes.Buffer{}, flate.NewReader(in), size)
 	}
 	z, err := zlib.NewReader(in)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errInflate, err)
 	}
-	return exactly(z, size)
+	return exactly(&bytes.Buffer{}, z, size)
 }
 
 // Fields of TRANSACTION_PAYLOAD_EVENT.
@@ -111,16 +115,17 @@ const (
 	innerHeader = 19
 )
 
-// payloadReader reads the events inside a compressed transaction. One decoder
-// serves all payloads.
+// payloadReader reads the events inside a compressed transaction. One decoder,
+// and one piece of memory, serve all payloads.
 type payloadReader struct {
-	zstd *zstd.Decoder
-	data []byte
+	zstd   *zstd.Decoder
+	memory []byte
+	data   []byte
 }
 
 // open inflates a TRANSACTION_PAYLOAD_EVENT's body. A payload that says, or
 // turns out, to be larger than limit bytes is refused before it takes memory.
-// The inflated bytes are new memory for each payload.
+// The inflated bytes are valid until the next payload is opened.
 func (p *payloadReader) open(body []byte, limit int) error {
 	compression, uncompressed, payload, err := payloadFields(body)
 	if err != nil {
@@ -142,7 +147,11 @@ func (p *payloadReader) open(body []byte, limit int) error {
 			return fmt.Errorf("make a zstd decoder: %w", err)
 		}
 	}
-	p.data, err = p.zstd.DecodeAll(payload, make([]byte, 0, min(int(uncompressed), 8<<20)))
+	if cap(p.memory) > keepLarge {
+		p.memory = nil
+	}
+	p.memory, err = p.zstd.DecodeAll(payload, p.memory[:0])
+	p.data = p.memory
 	if errors.Is(err, zstd.ErrDecoderSizeExceeded) || len(p.data) > limit {
 		return payloadTooLarge(uint64(len(p.data)), limit)
 	}

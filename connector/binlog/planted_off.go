@@ -21,4 +21,8 @@ const (
 
 func (s *stream) plantedRelease() {}
 
+func (d *dump) plantedTrack() {}
+
+func (d *dump) plantedAgain() bool { return false }
+
 func localOffset(uint64) uint64 { return 0 }

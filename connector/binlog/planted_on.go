@@ -3,6 +3,7 @@
 package binlog
 
 import (
+	"context"
 	"os"
 	"time"
 )
@@ -29,6 +30,39 @@ func (s *stream) plantedRelease() {
 	s.asm.buf.txs = append(s.asm.buf.txs, g.tx())
 	g.savepoints, g.ends = g.savepoints[:0], g.ends[:0]
 	s.release()
+}
+
+// plantedTrack remembers where the last group began.
+func (d *dump) plantedTrack() {
+	handle := d.req.handle
+	file := d.req.file
+	d.req.handle = func(raw []byte) error {
+		h, body, err := (&framer{checksum: d.events.checksum}).cut(raw)
+		switch {
+		case err != nil:
+		case h.kind == evRotate:
+			if name, _, err := parseRotate(body); err == nil {
+				file = string(name)
+			}
+		case h.kind == evGTID || h.kind == evAnonymousGTID || h.kind == evTaggedGTID || h.kind == evMariaGTID:
+			d.req.file, d.req.pos = file, h.logPos-h.size
+		}
+		return handle(raw)
+	}
+}
+
+// plantedAgain connects again, as a library does that means well, to where the
+// last group began: nobody asks whether it had been read to its end.
+func (d *dump) plantedAgain() bool {
+	<-time.After(time.Second) // as the library does
+	d.mu.Lock()
+	closed := d.closed
+	d.mu.Unlock()
+	if closed || d.req.pos == 0 {
+		return false
+	}
+	d.req.set = nil
+	return d.open(context.Background()) == nil
 }
 
 // localOffset is how far the time zone of the process is from UTC then, in

@@ -60,7 +60,6 @@ func (a *assembler) rows(kind byte, body []byte) (step, error) {
 		a.buf.truncate(before)
 		return stepMore, nil
 	}
-	a.buf.packets += len(body)
 	for i := before.rows; i < len(a.buf.rows); i++ {
 		row := &a.buf.rows[i]
 		row.Tx = len(a.buf.txs)

@@ -231,7 +231,7 @@ func (a *assembler) decide(text []byte, commit bool) (step, error) {
 		row.Tx = len(a.buf.txs)
 		a.buf.rows = append(a.buf.rows, row)
 	}
-	a.buf.packets += p.kept.size(mark{}) - len(p.kept.rows)*rowSize
+	a.buf.aside += p.kept.size(mark{}) - len(p.kept.rows)*rowSize
 	g.rows = len(p.kept.rows)
 	return a.end(true)
 }
