@@ -169,7 +169,8 @@ func plainJSON(v bjson.Value) bool {
 		return false
 	case bjson.Object, bjson.Array:
 		for i := range v.Len() {
-			if m, err := v.At(i); err != nil || !plainJSON(m) {
+			var m bjson.Value
+			if err := v.Member(i, &m); err != nil || !plainJSON(m) {
 				return false
 			}
 		}

@@ -144,8 +144,8 @@ func (e *Encoder) binaryTagged(n *node, v *bjson.Value, i int) *Fault {
 	if f := e.deeper(n); f != nil {
 		return f
 	}
-	member, err := v.At(0)
-	if err != nil {
+	var member bjson.Value
+	if err := v.Member(0, &member); err != nil {
 		return damaged(err)
 	}
 	e.out = AppendUnionIndex(e.out, i)
@@ -185,7 +185,7 @@ func (e *Encoder) binaryRecord(n *node, v *bjson.Value) *Fault {
 			}
 			continue
 		}
-		if member, err = v.At(m); err != nil {
+		if err = v.Member(m, &member); err != nil {
 			return damaged(err).inField(n.fields[i].name)
 		}
 		if f := e.see(&r, i); f != nil {
@@ -207,12 +207,9 @@ func (e *Encoder) binaryArray(n *node, v *bjson.Value) *Fault {
 	}
 	at := len(e.out)
 	e.out = append(e.out, 0)
-	var (
-		item bjson.Value
-		err  error
-	)
+	var item bjson.Value
 	for i := range v.Len() {
-		if item, err = v.At(i); err != nil {
+		if err := v.Member(i, &item); err != nil {
 			return damaged(err).inItem(i)
 		}
 		if f := e.binaryValue(n.element, &item); f != nil {
@@ -245,7 +242,7 @@ func (e *Encoder) binaryMap(n *node, v *bjson.Value) *Fault {
 		if f := e.addKey(first, key); f != nil {
 			return f
 		}
-		if member, err = v.At(i); err != nil {
+		if err = v.Member(i, &member); err != nil {
 			return damaged(err).inEntry(i)
 		}
 		if f := e.binaryValue(n.element, &member); f != nil {

@@ -78,24 +78,26 @@ type Value struct {
 
 // Root returns the document's value. An empty document is null, as the server
 // has it for a JSON column that was added to a table with rows.
-func Root(doc []byte) (Value, error) {
+func Root(doc []byte) (v Value, err error) {
 	if len(doc) == 0 {
 		return Value{kind: Null}, nil
 	}
-	return parse(doc[0], doc[1:])
+	err = v.parse(doc[0], doc[1:])
+	return v, err
 }
 
-func parse(typ byte, data []byte) (Value, error) {
-	v := Value{typ: typ, data: data}
+// parse makes v the value of a type at the beginning of data.
+func (v *Value) parse(typ byte, data []byte) error {
+	*v = Value{typ: typ, data: data}
 	switch typ {
 	case typeSmallObject, typeLargeObject, typeSmallArray, typeLargeArray:
 		return v.container()
 	case typeLiteral:
 		if len(data) < 1 || data[0] > 2 {
-			return v, errTruncated
+			return errTruncated
 		}
 		v.kind = [...]Kind{Null, True, False}[data[0]]
-		return v, nil
+		return nil
 	case typeInt16, typeInt32, typeInt64:
 		v.kind = Int
 	case typeUint16, typeUint32, typeUint64:
@@ -103,19 +105,23 @@ func parse(typ byte, data []byte) (Value, error) {
 	case typeDouble:
 		v.kind = Double
 	case typeString:
-		var err error
 		v.kind = String
+		if len(data) > 0 && int(data[0]) < min(len(data), 0x80) { // most are short
+			v.data = data[1 : 1+int(data[0])]
+			return nil
+		}
+		var err error
 		v.data, err = sized(data)
-		return v, err
+		return err
 	case typeOpaque:
 		return v.opaque()
 	default:
-		return v, fmt.Errorf("binary JSON has the unknown type 0x%02x", typ)
+		return fmt.Errorf("binary JSON has the unknown type 0x%02x", typ)
 	}
 	if len(data) < width(typ) {
-		return v, errTruncated
+		return errTruncated
 	}
-	return v, nil
+	return nil
 }
 
 // width is the size of a number in bytes.
@@ -130,7 +136,7 @@ func width(typ byte) int {
 	}
 }
 
-func (v Value) container() (Value, error) {
+func (v *Value) container() error {
 	v.wide = v.typ == typeLargeObject || v.typ == typeLargeArray
 	v.kind = Array
 	if v.typ == typeSmallObject || v.typ == typeLargeObject {
@@ -138,12 +144,12 @@ func (v Value) container() (Value, error) {
 	}
 	w := v.offsetSize()
 	if len(v.data) < 2*w {
-		return v, errTruncated
+		return errTruncated
 	}
 	v.n = v.offset(0)
 	size := v.offset(w)
 	if size < 2*w || size > len(v.data) {
-		return v, errTruncated
+		return errTruncated
 	}
 	v.data = v.data[:size]
 	entry := 1 + w
@@ -151,12 +157,12 @@ func (v Value) container() (Value, error) {
 		entry += w + 2
 	}
 	if v.n > (size-2*w)/entry {
-		return v, errTruncated
+		return errTruncated
 	}
-	return v, nil
+	return nil
 }
 
-func (v Value) offsetSize() int {
+func (v *Value) offsetSize() int {
 	if v.wide {
 		return 4
 	}
@@ -164,7 +170,7 @@ func (v Value) offsetSize() int {
 }
 
 // offset reads a count, size or offset at i, which must be in bounds.
-func (v Value) offset(i int) int {
+func (v *Value) offset(i int) int {
 	if v.wide {
 		return int(binary.LittleEndian.Uint32(v.data[i:]))
 	}
@@ -196,22 +202,22 @@ const (
 	fieldNewDecimal = 246
 )
 
-func (v Value) opaque() (Value, error) {
+func (v *Value) opaque() error {
 	if len(v.data) < 1 {
-		return v, errTruncated
+		return errTruncated
 	}
 	v.field = v.data[0]
 	var err error
 	if v.data, err = sized(v.data[1:]); err != nil {
-		return v, err
+		return err
 	}
 	switch v.field {
 	case fieldNewDecimal:
 		v.kind = Decimal
 		if len(v.data) < 2 {
-			return v, errTruncated
+			return errTruncated
 		}
-		return v, nil
+		return nil
 	case fieldDate:
 		v.kind = Date
 	case fieldDateTime, fieldTimestamp:
@@ -220,22 +226,22 @@ func (v Value) opaque() (Value, error) {
 		v.kind = Time
 	default:
 		v.kind = Opaque
-		return v, nil
+		return nil
 	}
 	if len(v.data) < 8 {
-		return v, errTruncated
+		return errTruncated
 	}
-	return v, nil
+	return nil
 }
 
 // Kind returns the kind of v.
-func (v Value) Kind() Kind { return v.kind }
+func (v *Value) Kind() Kind { return v.kind }
 
 // Len returns the number of members of an Object or Array.
-func (v Value) Len() int { return v.n }
+func (v *Value) Len() int { return v.n }
 
 // Int returns an Int.
-func (v Value) Int() int64 {
+func (v *Value) Int() int64 {
 	switch v.typ {
 	case typeInt16:
 		return int64(int16(binary.LittleEndian.Uint16(v.data)))
@@ -247,7 +253,7 @@ func (v Value) Int() int64 {
 }
 
 // Uint returns a Uint.
-func (v Value) Uint() uint64 {
+func (v *Value) Uint() uint64 {
 	switch v.typ {
 	case typeUint16:
 		return uint64(binary.LittleEndian.Uint16(v.data))
@@ -259,17 +265,17 @@ func (v Value) Uint() uint64 {
 }
 
 // Double returns a Double.
-func (v Value) Double() float64 { return math.Float64frombits(binary.LittleEndian.Uint64(v.data)) }
+func (v *Value) Double() float64 { return math.Float64frombits(binary.LittleEndian.Uint64(v.data)) }
 
 // Bytes returns the UTF-8 text of a String, or the bytes of an Opaque. They
 // point into the document.
-func (v Value) Bytes() []byte { return v.data }
+func (v *Value) Bytes() []byte { return v.data }
 
 // Field returns the MySQL type number of an Opaque.
-func (v Value) Field() byte { return v.field }
+func (v *Value) Field() byte { return v.field }
 
 // Key returns the key of member i of an Object; i must be below Len.
-func (v Value) Key(i int) ([]byte, error) {
+func (v *Value) Key(i int) ([]byte, error) {
 	w := v.offsetSize()
 	at := 2*w + i*(w+2)
 	from := v.offset(at)
@@ -280,8 +286,8 @@ func (v Value) Key(i int) ([]byte, error) {
 	return v.data[from : from+n], nil
 }
 
-// At returns member i of an Object or Array; i must be below Len.
-func (v Value) At(i int) (Value, error) {
+// Member makes m the member i of v, an Object or Array; i must be below Len.
+func (v *Value) Member(i int, m *Value) error {
 	w := v.offsetSize()
 	at := 2*w + i*(1+w)
 	if v.kind == Object {
@@ -290,13 +296,13 @@ func (v Value) At(i int) (Value, error) {
 	typ := v.data[at]
 	switch {
 	case typ == typeLiteral, typ == typeInt16, typ == typeUint16, v.wide && (typ == typeInt32 || typ == typeUint32):
-		return parse(typ, v.data[at+1:at+1+w])
+		return m.parse(typ, v.data[at+1:at+1+w])
 	}
 	from := v.offset(at + 1)
 	// A member stands behind the entries: an offset that points at or before
 	// itself could loop.
 	if from <= at || from >= len(v.data) {
-		return Value{}, errTruncated
+		return errTruncated
 	}
-	return parse(typ, v.data[from:])
+	return m.parse(typ, v.data[from:])
 }

@@ -22,7 +22,7 @@ func AppendText(dst, doc []byte) ([]byte, error) {
 		return dst, err
 	}
 	t := printer{dst: dst, left: len(doc)}
-	err = t.value(v, 0)
+	err = t.value(&v, 0)
 	return t.dst, err
 }
 
@@ -43,7 +43,7 @@ func (t *printer) use(n int) error {
 	return nil
 }
 
-func (t *printer) value(v Value, depth int) error {
+func (t *printer) value(v *Value, depth int) error {
 	if depth > MaxDepth {
 		return errDepth
 	}
@@ -85,7 +85,8 @@ func (t *printer) value(v Value, depth int) error {
 	return err
 }
 
-func (t *printer) container(v Value, depth int) error {
+func (t *printer) container(v *Value, depth int) error {
+	var member Value
 	opening, closing := byte('['), byte(']')
 	if v.kind == Object {
 		opening, closing = '{', '}'
@@ -108,11 +109,10 @@ func (t *printer) container(v Value, depth int) error {
 			}
 			t.dst = append(appendString(t.dst, key), ':')
 		}
-		member, err := v.At(i)
-		if err != nil {
+		if err := v.Member(i, &member); err != nil {
 			return err
 		}
-		if err := t.value(member, depth+1); err != nil {
+		if err := t.value(&member, depth+1); err != nil {
 			return err
 		}
 	}
@@ -180,7 +180,7 @@ func appendString(dst, s []byte) []byte {
 
 // AppendDecimal appends a Decimal as plain number text with all its fraction
 // digits.
-func (v Value) AppendDecimal(dst []byte) ([]byte, error) {
+func (v *Value) AppendDecimal(dst []byte) ([]byte, error) {
 	dst, n, err := AppendNewDecimal(dst, v.data[2:], int(v.data[0]), int(v.data[1]))
 	if err == nil && n != len(v.data)-2 {
 		err = errTruncated
@@ -190,7 +190,7 @@ func (v Value) AppendDecimal(dst []byte) ([]byte, error) {
 
 // AppendTemporal appends a Date, DateTime or Time as text, with a fraction
 // only if it is not zero.
-func (v Value) AppendTemporal(dst []byte) []byte {
+func (v *Value) AppendTemporal(dst []byte) []byte {
 	packed := int64(binary.LittleEndian.Uint64(v.data))
 	if v.kind == Time {
 		if packed < 0 {
