@@ -1,7 +1,6 @@
 package avro
 
 import (
-	"bytes"
 	"math"
 	"math/bits"
 	"strconv"
@@ -14,19 +13,23 @@ func (e *Encoder) split(lit []byte) (negative bool, digits []byte, exponent int)
 	if lit[0] == '-' {
 		negative, lit = true, lit[1:]
 	}
-	if i := bytes.IndexAny(lit, "eE"); i >= 0 {
-		exponent = clampedInt(lit[i+1:])
-		lit = lit[:i]
-	}
 	digits = e.digits[:0]
+	point := -1
+scan:
 	for i, c := range lit {
-		if c == '.' {
-			exponent -= len(lit) - i - 1
-			continue
-		}
-		if c != '0' || len(digits) > 0 {
+		switch {
+		case c == '.':
+			point = i
+		case c|0x20 == 'e':
+			exponent = clampedInt(lit[i+1:])
+			lit = lit[:i]
+			break scan
+		case c != '0' || len(digits) > 0:
 			digits = append(digits, c-'0')
 		}
+	}
+	if point >= 0 {
+		exponent -= len(lit) - point - 1
 	}
 	e.digits = digits
 	for len(digits) > 0 && digits[len(digits)-1] == 0 {
@@ -159,11 +162,15 @@ func (e *Encoder) byteAt(i int, sign byte) byte {
 
 // minimalSize returns how many bytes hold e.words with its sign.
 func (e *Encoder) minimalSize(sign byte) int {
-	size := 8 * len(e.words)
-	for size > 1 && e.byteAt(size-1, sign) == sign && e.byteAt(size-2, sign)&0x80 == sign&0x80 {
-		size--
+	top, fill := len(e.words)-1, uint64(0)
+	if sign != 0 {
+		fill = math.MaxUint64
 	}
-	return size
+	for top > 0 && e.words[top] == fill && e.words[top-1]>>63 == fill>>63 {
+		top--
+	}
+	// One bit more than the number has tells the sign.
+	return 8*top + bits.Len64(e.words[top]^fill)/8 + 1
 }
 
 // multiplyAdd returns words*factor+add.
