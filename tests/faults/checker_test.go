@@ -334,7 +334,8 @@ func (c *checker) ownRecords() []seen {
 // epochs: one owner after the other writes to the checkpoint topic, each with
 // producers of its own, of which two take turns. It returns the producers' rank:
 // twice their owner's epoch. One that left no checkpoint stands behind the owner
-// whose checkpoint is the last before it.
+// whose checkpoint is the last before it. None of them aborts: one doubt, one new
+// producer.
 func (c *checker) epochs() map[producer]int {
 	owners, own := map[producer]uint64{}, c.ownRecords()
 	for _, s := range own {
@@ -350,6 +351,11 @@ func (c *checker) epochs() map[producer]int {
 	rank := map[producer]int{}
 	last := 0
 	for _, s := range own {
+		// A coordinator that ends a transaction, for a successor or after its
+		// time, raises the epoch first; with its own epoch a producer has done it.
+		if _, wrote := rank[s.producer]; s.control && !s.committed && wrote {
+			c.violations.add("I9", "checkpoint topic@%d: producer %v aborted its transaction instead of being replaced", s.offset, s.producer)
+		}
 		if s.control {
 			continue
 		}

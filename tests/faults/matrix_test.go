@@ -118,7 +118,7 @@ The truth is a table that the same source transactions write; nobody asks the co
 | I6 | the reader that watched all the time saw what the last one sees |
 | I7 | each transaction of the checkpoint topic is PRIME and checkpoint; numbers, counts and positions follow each other |
 | I8 | what a checkpoint's position covers is what can be seen, at each checkpoint; offsets are those it says |
-| I9 | one owner's producers after the other's, new ones after each recovery |
+| I9 | one owner's producers after the other's, new ones after each recovery, none of which aborts |
 | I10 | values decode by the schema they name, which is the subject's |
 | I11 | everything can be seen within 30 s of the last fault |
 | I12 | nothing ends by itself; a server with another history is refused, and nothing is written |
