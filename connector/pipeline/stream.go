@@ -112,9 +112,6 @@ func (s *stream) finish(ctx context.Context, h *hopper) error {
 	if !b.Ends || b.End.IsZero() {
 		return ctx.Err()
 	}
-	if plantedDropOnStop {
-		b.Records = nil
-	}
 	if err := s.deliver(ctx, b); err != nil {
 		s.log.Warn("not drained; the next start delivers it", "err", err)
 	}
@@ -124,6 +121,9 @@ func (s *stream) finish(ctx context.Context, h *hopper) error {
 // deliver hands b to the sink. A stop request does not interrupt it, so that
 // a commit under way is not left in doubt; its deadline does.
 func (s *stream) deliver(ctx context.Context, b *Batch) error {
+	if plantedDropOnStop && ctx.Err() != nil {
+		b.Records = nil
+	}
 	dctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	unhook := context.AfterFunc(ctx, func() {
