@@ -150,6 +150,11 @@ $(GOLANGCI):
 clean: ## remove what was built; the cache of servers stays
 	rm -rf bin
 
+.PHONY: bench-side
+bench-side: build ## Debezium and Millrace catch up with the same log in turns; BENCH_EVENTS=200000, HEAP=1g
+	@go build -o bin/bench ./tests/bench
+	@MILLRACE_BINARY=$(CURDIR)/bin/millrace bin/bench side -events $(BENCH_EVENTS) -heap $(or $(HEAP),1g)
+
 .PHONY: bench-memory
 bench-memory: build ## peak memory for a backlog of ten million events and for one transaction; BACKLOG=10000000 GIGABYTES=5
 	@go build -o bin/bench ./tests/bench

@@ -104,8 +104,11 @@ func (o Options) readWindow(ctx context.Context, r *reader, s span, st *stored) 
 // window of the checkpoint topic may take.
 const holdPatience = 10 * time.Second
 
-// heldUp refuses a checkpoint topic in which someone else's transaction stays
-// open: our own was ended by the fencing.
+// heldUp refuses a checkpoint topic in which a transaction stays open. Our own
+// were ended by the fencing, so it is another producer's, or one whose
+// coordinator has forgotten it: a broker that starts and does not find the
+// leaders of a transaction's partitions yet takes them for deleted, and leaves
+// their markers out (TransactionMarkerChannelManager, Kafka 4.3).
 func (o Options) heldUp(ctx context.Context, a *admin, at tp, err error) error {
 	if ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
 		return err
@@ -121,8 +124,8 @@ func (o Options) heldUp(ctx context.Context, a *admin, at tp, err error) error {
 	if stable[at] >= end[at] {
 		return err
 	}
-	return with(refusal(pipeline.ExitRefused, "checkpoint-foreign", fmt.Sprintf("another producer's transaction is open in the checkpoint topic since offset %d", stable[at])), at.topic,
-		"kafka-transactions.sh find-hanging and abort, and choose a millrace.checkpoint.topic that nothing else writes to", nil)
+	return with(refusal(pipeline.ExitRefused, "checkpoint-foreign", fmt.Sprintf("a transaction is open in the checkpoint topic since offset %d and nobody ends it: another producer's, or one of ours whose end the brokers forgot when they started", stable[at])), at.topic,
+		fmt.Sprintf("kafka-transactions.sh --bootstrap-server %s abort --topic %s --partition %d --start-offset %d, and the same for what find-hanging --broker-id N shows in the event topics; then start again, and what was aborted is published again. Nothing else may write to the checkpoint topic", firstServer(o.Bootstrap), at.topic, at.partition, stable[at]), nil)
 }
 
 // complete reports whether nothing further back can matter.

@@ -6,6 +6,8 @@
 //	bench memory    peak memory for a backlog, and for one huge transaction
 //	bench latency   commit to read_committed consumer at fixed rates, on Apache Kafka,
 //	                exactly once beside at-least-once
+//	bench side      Debezium on Kafka Connect and Millrace in turns, on the same log and
+//	                the same Apache Kafka
 //
 // Rates on shared machines are noisy: compare what one run prints, not two runs.
 package main
@@ -32,7 +34,7 @@ func main() {
 	}
 }
 
-var errUsage = errors.New("usage: bench quick [-events N] | memory [-events N] [-gigabytes N] | latency [-seconds N] [-rates 1000,5000]")
+var errUsage = errors.New("usage: bench quick [-events N] | memory [-events N] [-gigabytes N] | latency [-seconds N] [-rates 1000,5000] | side [-events N] [-rounds N] [-heap 1g]")
 
 // run does what the arguments say.
 func run(ctx context.Context, args []string, out io.Writer) error {
@@ -44,6 +46,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	gigabytes := flags.Int("gigabytes", 5, "of one transaction")
 	seconds := flags.Int("seconds", 20, "of each rate and mode")
 	rates := flags.String("rates", "1000,5000", "transactions per second")
+	rounds := flags.Int("rounds", 3, "of all ways side by side, beside one that warms up")
+	heap := flags.String("heap", "1g", "of Debezium's virtual machine")
 	port := flags.Int("port", 0, "of the broker process")
 	if err := flags.Parse(args[1:]); err != nil {
 		return err
@@ -55,6 +59,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return memory(ctx, *events, *gigabytes, out)
 	case "latency":
 		return latency(ctx, *rates, time.Duration(*seconds)*time.Second, out)
+	case "side":
+		return side(ctx, *events, *rounds, *heap, out)
 	case brokerCommand:
 		return serveBroker(ctx, *port)
 	default:

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -182,7 +183,8 @@ func configure(dir string, d *services.Database, b *binlog, connector, worker ma
 		"millrace.schemas.path":                     filepath.Join(dir, "schemas"),
 	}
 	maps.Copy(settings, connector)
-	config, err := json.Marshal(map[string]any{"name": b.table, "config": settings})
+	name := cmp.Or(settings["name"], b.table)
+	config, err := json.Marshal(map[string]any{"name": name, "config": settings})
 	if err != nil {
 		return fmt.Errorf("write the configuration: %w", err)
 	}

@@ -14,7 +14,7 @@ var elsewhere = []struct{ rule, text, file, test string }{
 	{"batch-order", "", "connector/kafka/protocol_test.go", "TestTransactionAcrossBatches"},
 	{"transaction-timeout", "one source transaction of more than", "connector/kafka/protocol_test.go", "TestTransactionTakesTooLong"},
 	{"topic-name", "at most 249", "connector/kafka/protocol_test.go", "TestRefusedBeforeBegin"},
-	{"checkpoint-foreign", "another producer's transaction is open", "connector/kafka/protocol_test.go", "TestForeignTransactionInCheckpointTopic"},
+	{"checkpoint-foreign", "a transaction is open in the checkpoint topic", "connector/kafka/protocol_test.go", "TestForeignTransactionInCheckpointTopic"},
 	{"checkpoint-lost", "the topic has lost its newest records", "connector/kafka/checkpointloss_test.go", "TestCheckpointLosesItsEnd"},
 	{"checkpoint-torn", "", "connector/kafka/replay_test.go", "TestReplayRefuses"},
 	{"parked-expired", "", "connector/kafka/parked_test.go", "TestReleaseRefuses"},

@@ -95,7 +95,7 @@ func (n *nemesis) do(ctx context.Context, f fault) error {
 	case "late-heartbeat":
 		return n.believer(ctx, end)
 	case "broker-kill":
-		return n.crash(ctx, end, n.servers.cluster.Brokers[0].Kill, n.servers.cluster.Brokers[0].Start)
+		return n.crash(ctx, end, n.servers.cluster.Brokers[0].Kill, n.broker)
 	case "broker-pause", "broker-pause-long":
 		b := n.servers.cluster.Brokers[0]
 		return n.crash(ctx, end, b.Pause, func(context.Context) error { return b.Resume() })
@@ -232,6 +232,22 @@ func (n *nemesis) crash(ctx context.Context, end time.Time, down func() error, u
 	}
 	until(ctx, end)
 	return up(context.WithoutCancel(ctx))
+}
+
+// broker starts the broker again, and does what its operator then has to do.
+func (n *nemesis) broker(ctx context.Context) error {
+	if err := n.servers.cluster.Brokers[0].Start(ctx); err != nil {
+		return err
+	}
+	aborted, err := n.servers.cluster.Settle(ctx)
+	for _, p := range aborted {
+		n.note("aborted what the broker forgot: %s[%d]@%d of producer %d, epoch %d", p.Topic, p.Partition, p.CurrentTxnStartOffset, p.ProducerID, p.ProducerEpoch)
+		n.settled(producer{p.ProducerID, p.ProducerEpoch})
+	}
+	if err != nil {
+		n.note("look for forgotten transactions: %v", err)
+	}
+	return nil
 }
 
 // killDump ends the connector's dump connections at the server.

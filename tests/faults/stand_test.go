@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -140,6 +141,16 @@ type rig struct {
 	worker, config string
 	began          time.Time
 	violations     *violations
+	// operated holds the producers of which the operator aborted a transaction
+	// that the broker had forgotten.
+	operated *sync.Map
+}
+
+func (r *rig) settled(p producer) { r.operated.Store(p, true) }
+
+func (r *rig) byOperator(p producer) bool {
+	_, ok := r.operated.Load(p)
+	return ok
 }
 
 func (r *rig) topic(aggregate string) string { return r.prefix + "event." + aggregate }
@@ -173,7 +184,7 @@ var eventTypes = []string{"Opened", "Changed", "Closed"}
 // newRig makes everything that a seed's connector needs.
 func newRig(t *testing.T, s *servers, db *database, seed uint64, binary string) *rig {
 	t.Helper()
-	r := &rig{servers: s, db: db, seed: seed, binary: binary, prefix: services.FreshPrefix(t), began: time.Now(), violations: &violations{}}
+	r := &rig{servers: s, db: db, seed: seed, binary: binary, prefix: services.FreshPrefix(t), began: time.Now(), violations: &violations{}, operated: &sync.Map{}}
 	r.dir = historyDir(t, seed)
 	r.name = r.prefix + "orders"
 	r.schema = "f_" + strings.ToLower(rand.Text()[:12])

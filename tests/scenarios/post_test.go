@@ -66,6 +66,13 @@ func post(t *testing.T, n *narrator) {
 	if err := cluster.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	hanging, err := cluster.Settle(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(hanging) > 0 {
+		n.say("one broker alone, killed within a commit, has forgotten to end it; its operator does so, by kafka-transactions.sh abort")
+	}
 	n.say("Kafka answers; the service never stopped, and has committed %d changes", b.committed.Load())
 	b.reach(t, int(b.committed.Load())+100)
 	stop()

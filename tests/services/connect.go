@@ -36,6 +36,9 @@ type ConnectOptions struct {
 	Group string
 	// Settings are those of the worker, over ours.
 	Settings map[string]string
+	// JVM are the flags of its virtual machine, instead of a small and quickly
+	// started one's.
+	JVM []string
 }
 
 // connectPlugins returns the folder that plugin.path names: it holds a folder
@@ -126,10 +129,20 @@ func (w *ConnectWorker) launch(ctx context.Context, c *Cluster, o ConnectOptions
 	if err := errors.Join(os.WriteFile(logging, []byte(kafkaLogging), 0o644), os.WriteFile(w.File, []byte(properties(settings)), 0o600)); err != nil {
 		return fmt.Errorf("write the worker's settings: %w", err)
 	}
-	w.argv = []string{runtime, "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dlog4j2.configurationFile=" + logging,
-		"-cp", jars + "/*", "org.apache.kafka.connect.cli.ConnectDistributed", w.File}
+	flags := o.JVM
+	if flags == nil {
+		flags = []string{"-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"}
+	}
+	w.argv = append(append([]string{runtime}, flags...), "-Dlog4j2.configurationFile="+logging,
+		"-cp", jars+"/*", "org.apache.kafka.connect.cli.ConnectDistributed", w.File)
 	w.ready = func(ctx context.Context) error { return w.do(ctx, http.MethodGet, "/connectors", nil, nil) }
 	return w.Start(ctx)
+}
+
+// Call makes a REST call. A body is sent as JSON, and the answer decoded into
+// out, if they are given.
+func (w *ConnectWorker) Call(ctx context.Context, method, path string, body, out any) error {
+	return w.do(ctx, method, path, body, out)
 }
 
 // do makes a REST call. A body is sent as JSON, and the answer decoded into

@@ -145,6 +145,14 @@ func (s *Server) Close() error {
 	return err
 }
 
+// PID is the server's process id, 0 while it does not run or is another's.
+func (s *Server) PID() int {
+	if p := s.process(); p != nil && !p.ended() {
+		return p.pid
+	}
+	return 0
+}
+
 // Running reports whether the server's process runs. A shared server counts
 // as running.
 func (s *Server) Running() bool {
