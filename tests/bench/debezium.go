@@ -25,10 +25,13 @@ func startDebezium(ctx context.Context, kafka *services.Cluster, heap string) (*
 	worker, err := services.StartConnect(ctx, kafka, services.ConnectOptions{
 		Group: "bench-connect", JVM: []string{"-Xms" + heap, "-Xmx" + heap, "-XX:+UseParallelGC"},
 		Settings: map[string]string{
-			"exactly.once.source.support":             "enabled",
-			"connector.client.config.override.policy": "All",
-			"key.converter":                           "org.apache.kafka.connect.storage.StringConverter",
-			"value.converter":                         "org.apache.kafka.connect.storage.StringConverter",
+			"exactly.once.source.support": "enabled",
+			"producer.linger.ms":          "20",
+			"producer.batch.size":         "524288",
+			"producer.compression.type":   "lz4",
+			"producer.buffer.memory":      "134217728",
+			"key.converter":               "org.apache.kafka.connect.storage.StringConverter",
+			"value.converter":             "org.apache.kafka.connect.storage.StringConverter",
 		},
 	})
 	if err != nil {
@@ -48,7 +51,38 @@ func (d *debezium) place(ctx context.Context, s *sides, b *binlog) error {
 		return fmt.Errorf("make a topic: %w", err)
 	}
 	d.name = "debezium-" + b.table
-	d.config = map[string]string{
+	d.config = d.settings(s, b, topic)
+	if err := d.worker.Create(ctx, d.name, d.config); err != nil {
+		return fmt.Errorf("%w\n%s", err, d.worker.Tail(60))
+	}
+	if err := d.first(ctx, s, b, topic); err != nil {
+		return err
+	}
+	if err := d.stop(ctx); err != nil {
+		return err
+	}
+	return d.call(ctx, http.MethodGet, "/offsets", nil, &d.from)
+}
+
+// first writes rows until one arrives: no position is stored before the first
+// record, and nothing tells when the connector has begun to read.
+func (d *debezium) first(ctx context.Context, s *sides, b *binlog, topic string) error {
+	for n := 0; ; n++ {
+		if err := s.database.Exec(ctx, fmt.Sprintf("INSERT INTO bench.%s VALUES ('first-%d','order','1','OrderPlaced','{}')", b.table, n)); err != nil {
+			return fmt.Errorf("write a first row: %w", err)
+		}
+		patience, cancel := context.WithTimeout(ctx, time.Second)
+		err := s.grown(patience, topic, 1)
+		cancel()
+		if err == nil || n > 60 || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+// settings are the connector's, as its users would tune it for throughput.
+func (d *debezium) settings(s *sides, b *binlog, topic string) map[string]string {
+	return map[string]string{
 		"connector.class": "io.debezium.connector.mysql.MySqlConnector", "tasks.max": "1",
 		"database.hostname": s.database.Host, "database.port": strconv.Itoa(s.database.Port),
 		"database.user": s.database.User, "database.password": s.database.Password,
@@ -59,24 +93,8 @@ func (d *debezium) place(ctx context.Context, s *sides, b *binlog) error {
 		"transforms":                                      "outbox",
 		"transforms.outbox.type":                          "io.debezium.transforms.outbox.EventRouter", "transforms.outbox.route.topic.replacement": topic,
 		// What pays for throughput.
-		"database.ssl.mode": "disabled", "extended.headers.enabled": "false", "max.batch.size": "16384", "max.queue.size": "65536", "poll.interval.ms": "10",
-		"producer.override.linger.ms": "20", "producer.override.batch.size": "524288", "producer.override.compression.type": "lz4",
-		"producer.override.buffer.memory": "134217728",
+		"database.ssl.mode": "disabled", "driver.allowPublicKeyRetrieval": "true", "extended.headers.enabled": "false", "max.batch.size": "16384", "max.queue.size": "65536", "poll.interval.ms": "10",
 	}
-	if err := d.worker.Create(ctx, d.name, d.config); err != nil {
-		return err
-	}
-	// It stores no position before its first record.
-	if err := s.database.Exec(ctx, "INSERT INTO bench."+b.table+" VALUES ('first','order','1','OrderPlaced','{}')"); err != nil {
-		return fmt.Errorf("write the first row: %w", err)
-	}
-	if err := s.grown(ctx, topic, 1); err != nil {
-		return err
-	}
-	if err := d.stop(ctx); err != nil {
-		return err
-	}
-	return d.call(ctx, http.MethodGet, "/offsets", nil, &d.from)
 }
 
 func (d *debezium) call(ctx context.Context, method, path string, body, out any) error {
