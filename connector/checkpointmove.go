@@ -251,6 +251,9 @@ func (t *task) setTo(ctx context.Context, now *kafka.Inspection, f moveFlags) (*
 	if err == nil && f.skip != "" {
 		*place = kafka.PlaceAt(besides(place.Position(), now.Checkpoint.Position(), f.skip))
 	}
+	if err == nil && now.Checkpoint != nil {
+		place.Facts = kafka.ForgetFacts(now.Checkpoint.Facts)
+	}
 	return place, err
 }
 

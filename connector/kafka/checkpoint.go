@@ -24,6 +24,7 @@ import (
 //	moves       Moves        when a person moves the checkpoint, and with each table
 //	replayed    Replays      when dead letters are replayed, and with each table
 //	parked-N    Parked       when a key of share N is parked or published, and with each table
+//	source-X    Values       when a position has a fact X with a new value, and with each table
 //	any other   JSON         a fact given by SetFact, when it changes, and with each table
 //
 // The topic is compacted: only the newest record of a key must survive. A
@@ -60,6 +61,7 @@ const (
 	kindMoves      = "moves"
 	kindReplayed   = "replayed"
 	kindParked     = "parked-" // and the share
+	kindSource     = "source-" // and the fact's kind
 )
 
 // minuteLayout is how history keys name their minute, in UTC.
@@ -107,6 +109,9 @@ type Checkpoint struct {
 	// Partial is set while a source transaction is published in parts: how
 	// much of the one behind this position is done.
 	Partial *pipeline.Partial `json:"partial,omitempty"`
+	// Facts are the source's at this position: the id of one of the values that
+	// stand under the fact's own key, empty where the source knows none.
+	Facts map[string]string `json:"facts,omitempty"`
 	// CommitUS is when the last transaction read was committed at the source,
 	// ReadUS when it was read, TimeUS when this was written: microseconds
 	// since the epoch.
@@ -213,12 +218,12 @@ type Counts struct {
 	IDs map[string]string `json:"ids,omitempty"`
 }
 
-// Position returns the position that c stands for.
+// Position returns the position that c stands for. Its facts have no values.
 func (c *Checkpoint) Position() pipeline.Position {
 	return pipeline.Position{
 		Flavor: pipeline.Flavor(c.Flavor), GTID: c.GTID, File: c.File, Pos: c.Pos,
 		ServerUUID: c.ServerUUID, ServerID: c.ServerID, ServerVersion: c.ServerVersion,
-		Last: c.Last, XA: c.XA, Partial: c.Partial, CommitTime: fromMicros(c.CommitUS), ReadTime: fromMicros(c.ReadUS),
+		Last: c.Last, XA: c.XA, Partial: c.Partial, Facts: factsOf(c.Facts), CommitTime: fromMicros(c.CommitUS), ReadTime: fromMicros(c.ReadUS),
 	}
 }
 
@@ -226,7 +231,7 @@ func (c *Checkpoint) Position() pipeline.Position {
 func (c *Checkpoint) setPosition(p pipeline.Position) {
 	c.Flavor, c.GTID, c.File, c.Pos = string(p.Flavor), p.GTID, p.File, p.Pos
 	c.ServerUUID, c.ServerID, c.ServerVersion = p.ServerUUID, p.ServerID, p.ServerVersion
-	c.Last, c.XA, c.Partial = p.Last, p.XA, p.Partial
+	c.Last, c.XA, c.Partial, c.Facts = p.Last, p.XA, p.Partial, factIDs(p.Facts)
 	c.CommitUS, c.ReadUS = toMicros(p.CommitTime), toMicros(p.ReadTime)
 }
 

@@ -91,6 +91,7 @@ func (w *written) add(key, value []byte) { w.records = append(w.records, keyed{k
 // closing builds the records that end the open transaction: facts, table and
 // history where they are due, then the checkpoint.
 func (s *Sink) closing(b *pipeline.Batch, now time.Time) written {
+	s.keepFacts(b.End.Facts)
 	for _, p := range s.tx.parts {
 		if !p.listed {
 			p.listed = true

@@ -73,6 +73,8 @@ type Place struct {
 	// come twice.
 	XA      []pipeline.PendingXA `json:"xa,omitempty"`
 	Partial *pipeline.Partial    `json:"partial,omitempty"`
+	// Facts are as in Checkpoint, too: of the time that is gone back to.
+	Facts map[string]string `json:"facts,omitempty"`
 }
 
 // maxMoves is how many moves are remembered.
@@ -87,7 +89,7 @@ func placeOf(c *Checkpoint, p pipeline.Position) Place {
 	return Place{
 		Txn: c.Txn, Count: c.Count, TimeUS: c.TimeUS, Flavor: string(p.Flavor), GTID: p.GTID, File: p.File, Pos: p.Pos,
 		ServerUUID: p.ServerUUID, ServerID: p.ServerID, ServerVersion: p.ServerVersion, Last: p.Last,
-		CommitUS: toMicros(p.CommitTime), ReadUS: toMicros(p.ReadTime), XA: p.XA, Partial: p.Partial,
+		CommitUS: toMicros(p.CommitTime), ReadUS: toMicros(p.ReadTime), XA: p.XA, Partial: p.Partial, Facts: factIDs(p.Facts),
 	}
 }
 
@@ -99,7 +101,7 @@ func (p Place) Position() pipeline.Position {
 	return pipeline.Position{
 		Flavor: pipeline.Flavor(p.Flavor), GTID: p.GTID, File: p.File, Pos: p.Pos,
 		ServerUUID: p.ServerUUID, ServerID: p.ServerID, ServerVersion: p.ServerVersion,
-		Last: p.Last, XA: p.XA, Partial: p.Partial, CommitTime: fromMicros(p.CommitUS), ReadTime: fromMicros(p.ReadUS),
+		Last: p.Last, XA: p.XA, Partial: p.Partial, Facts: factsOf(p.Facts), CommitTime: fromMicros(p.CommitUS), ReadTime: fromMicros(p.ReadUS),
 	}
 }
 

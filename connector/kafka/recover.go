@@ -209,6 +209,9 @@ func (s *Sink) takeOver(ctx context.Context) (*pipeline.Position, error) {
 	s.tx = transaction{}
 	s.opts.onStep("recovered")
 	pos := st.commit.Position()
+	if err := s.fillFacts(pos.Facts); err != nil {
+		return nil, err
+	}
 	s.opts.Log.Info("resuming", "txn", st.commit.Txn, "count", st.commit.Count, "position", pos.String())
 	if m := st.commit.Move; m != nil {
 		s.opts.Log.Warn("the checkpoint was moved by hand", "kind", m.Kind, "by", m.By, "reason", m.Reason, "at", fromMicros(m.TimeUS))

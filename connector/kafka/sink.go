@@ -101,6 +101,8 @@ type state struct {
 	again uint64
 	// parked are the keys whose events are set aside, by topic and key.
 	parked map[parkedName]pipeline.ParkedKey
+	// kept are the ids of the source's facts as they were last looked at.
+	kept map[string]string
 }
 
 // transaction is the open Kafka transaction or the last one.
@@ -128,9 +130,9 @@ func New(o Options) *Sink {
 func (s *Sink) reset() {
 	pending := s.state.changed
 	facts := s.state.facts
-	s.state = state{partitions: Partitions{}, counts: map[string]int32{}, ids: map[string]string{}, facts: map[string]json.RawMessage{}, changed: map[string]bool{}, parked: map[parkedName]pipeline.ParkedKey{}}
+	s.state = state{partitions: Partitions{}, counts: map[string]int32{}, ids: map[string]string{}, facts: map[string]json.RawMessage{}, changed: map[string]bool{}, parked: map[parkedName]pipeline.ParkedKey{}, kept: map[string]string{}}
 	for kind := range pending {
-		if kind != kindPartitions && !isParked(kind) {
+		if kind != kindPartitions && !isParked(kind) && !isSourceFact(kind) {
 			s.state.facts[kind], s.state.changed[kind] = facts[kind], true
 		}
 	}
@@ -141,7 +143,7 @@ func (s *Sink) reset() {
 // differs from what is stored. value is a JSON object; a member "v" is added.
 // kind must be none that this package uses itself.
 func (s *Sink) SetFact(ctx context.Context, kind string, value map[string]any) error {
-	if slices.Contains([]string{kindOpen, kindCommit, kindTable, kindHistory, kindPartitions, kindMoves, kindReplayed, ""}, kind) || isParked(kind) {
+	if slices.Contains([]string{kindOpen, kindCommit, kindTable, kindHistory, kindPartitions, kindMoves, kindReplayed, ""}, kind) || isParked(kind) || isSourceFact(kind) {
 		return fmt.Errorf("set fact: kind %q is taken", kind)
 	}
 	full := map[string]any{"v": formatVersion}

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"encoding/hex"
+	"encoding/json"
 	"strconv"
 	"time"
 )
@@ -126,6 +127,17 @@ type Partial struct {
 	Tables uint32 `json:"tables"`
 }
 
+// Fact is something that holds at a position and that the source's log does not
+// tell. It is kept with the checkpoint, so that a position which is gone back to
+// has the facts of its own time.
+type Fact struct {
+	// Kind says what the fact is about. ID tells its values apart; it is empty
+	// where the source does not know which one holds.
+	Kind, ID string
+	// Value is JSON; nil where ID is empty or the value was not kept.
+	Value json.RawMessage
+}
+
 // Position is a place between two transactions of a server's binary log.
 // Everything before it has been read; it exists only at transaction ends, and,
 // with Partial, inside of transactions that are too large for one commit.
@@ -150,6 +162,9 @@ type Position struct {
 	// Partial is nil except inside of a transaction of which a part has been
 	// published.
 	Partial *Partial
+	// Facts hold at the position, sorted by Kind. The slice is shared: it is
+	// never changed.
+	Facts []Fact
 	// CommitTime is the commit time of the last transaction read, captured or
 	// not, and ReadTime when it was read; zero before the first.
 	CommitTime, ReadTime time.Time
