@@ -130,6 +130,11 @@ func (t *task) check(ctx context.Context, offline bool) []finding {
 	if offline {
 		return list
 	}
+	t.sink.Log = quiet
+	checkpoint, noKafka := kafka.ReadCheckpoint(ctx, t.sink)
+	if checkpoint != nil {
+		t.source.Remember(checkpoint.Position().Facts)
+	}
 	checks, err := binlog.Preflight(ctx, t.source)
 	if err != nil {
 		list = append(list, t.finding("database", err))
@@ -138,9 +143,7 @@ func (t *task) check(ctx context.Context, offline bool) []finding {
 		list = append(list, finding{Connector: t.name, Check: c.Name, Status: c.Status, Have: c.Have, Want: c.Want, Why: c.Why, Fix: c.Fix})
 	}
 	list = append(list, t.checkTables(ctx, quiet)...)
-	t.sink.Log = quiet
-	_, err = kafka.ReadCheckpoint(ctx, t.sink)
-	list = append(list, t.finding("kafka", err))
+	list = append(list, t.finding("kafka", noKafka))
 	if t.transform.Declares() {
 		list = append(list, t.finding("registry", t.checkRegistry(ctx, quiet)))
 	}

@@ -40,6 +40,8 @@ type assemblerOptions struct {
 	reads    func(*pipeline.Table) []bool
 	// keepBadText is Options.KeepBadText.
 	keepBadText bool
+	// counting says that rows are counted alone: tables need no names.
+	counting bool
 	// foreign says of which transactions the rows are not wanted; may be nil.
 	foreign func(pipeline.GTID) bool
 	limits  limits
@@ -48,6 +50,13 @@ type assemblerOptions struct {
 	xaMode xaMode
 	// onDDL is told of statements that define captured tables; may be nil.
 	onDDL func(DDL)
+	// onStatement is told of every statement that is none of transaction
+	// control; may be nil.
+	onStatement func(queryEvent)
+	// book holds the columns of tables whose maps name none; nil: that is
+	// refused. settle finds them out where the book does not know; may be nil.
+	book   *columnBook
+	settle settler
 	// onBad says what becomes of row events that cannot be decoded.
 	onBad failureMode
 	log   *slog.Logger
@@ -102,6 +111,9 @@ type assembler struct {
 	inPayload    bool
 	payloadStart payloadReader
 	warned       bool // of statements that change rows of other tables
+	// ahead are the last statements that are known to follow on tables, by
+	// their names in lower case.
+	ahead map[string]logPlace
 }
 
 // newAssembler returns an assembler that continues at from, whose GTID set is
@@ -117,8 +129,9 @@ func newAssembler(opts assemblerOptions, from pipeline.Position, set *gtidSet) (
 	}
 	a := &assembler{
 		assemblerOptions: opts,
-		dec:              newDecoder(decoderOptions{flavor: opts.flavor, captured: opts.captured, declared: opts.declared, reads: opts.reads, keepBadText: opts.keepBadText, named: true}),
+		dec:              newDecoder(decoderOptions{flavor: opts.flavor, captured: opts.captured, declared: opts.declared, reads: opts.reads, keepBadText: opts.keepBadText, named: !opts.counting, book: opts.book}),
 		buf:              &segmentBuffer{first: true, last: true},
+		ahead:            map[string]logPlace{},
 		set:              set,
 		file:             from.File, pos: from.Pos,
 		endFile: from.File, endPos: from.Pos,
@@ -313,6 +326,9 @@ func (a *assembler) position() pipeline.Position {
 	}
 	if a.set != nil {
 		p.GTID = a.set.String()
+	}
+	if a.book != nil {
+		p.Facts = a.book.facts
 	}
 	return p
 }

@@ -32,6 +32,9 @@ type connector struct {
 	log  *slog.Logger
 	// tls is what connections use; nil: none. Found out by the first one.
 	tls *tls.Config
+	// book holds the columns of tables where the log does not name them; nil
+	// where it must.
+	book *columnBook
 }
 
 // errPlainPassword says that a password exchange was about to trust a key

@@ -19,6 +19,8 @@ type decoderOptions struct {
 	keepBadText bool
 	// reads is Options.Reads.
 	reads func(*pipeline.Table) []bool
+	// book holds the columns of tables whose map names none; nil: see named.
+	book *columnBook
 	// named refuses tables whose map names no columns, as with
 	// binlog_row_metadata other than FULL. Without it names are taken from
 	// what is declared, by position, where that has as many columns.

@@ -162,7 +162,11 @@ func (a *assembler) query(q queryEvent) (step, error) {
 		if err := a.checkSwap(q); err != nil {
 			return stepMore, err
 		}
+		if a.onStatement != nil {
+			a.onStatement(q)
+		}
 		a.tellDDL(q)
+		a.redefine(q)
 	}
 	if g.begun {
 		return stepMore, nil

@@ -50,6 +50,11 @@ type Options struct {
 	ServerID, ServerIDOffset uint32
 
 	Tables TableFilter
+	// Declared are the columns of captured tables whose names the log does not
+	// tell; nil where it must tell them (binlog_row_metadata=FULL).
+	Declared []DeclaredTable
+	// remembered are the tables of which a checkpoint knows more than Declared.
+	remembered map[string]bool
 	// Sources selects transactions by where they originated.
 	Sources SourceFilter
 	// OnDDL, if set, is told when a statement passes in the log that changed the
@@ -165,6 +170,7 @@ func ReadOptions(s pipeline.Settings, flavor pipeline.Flavor) Options {
 	o.SSLMode = readSSLMode(s)
 	o.TLSFiles = readTLSFiles(s, o.SSLMode)
 	o.Tables = readTableFilter(s)
+	o.Declared = readDeclared(s, o.Tables)
 	o.Sources = readSourceFilter(s)
 	o.OnBad = readFailureMode(s)
 	o.XA = map[string]xaMode{"publish": xaPublish, "reject": xaReject}[pipeline.OneOf(s, "millrace.xa", "publish", "reject")]

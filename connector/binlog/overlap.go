@@ -32,6 +32,9 @@ func (s *Source) overlap(ctx context.Context, srv *server, b begin, same bool) e
 	}
 	opts := s.assemblerOptions()
 	opts.foreign = nil
+	if s.opts.Declared != nil { // rows are counted, which needs no names
+		opts.book, opts.counting, opts.reads = nil, true, readsNothing
+	}
 	asm, err := newAssembler(opts, pipeline.Position{File: req.file, Pos: uint64(req.pos)}, nil)
 	if err != nil {
 		return err
@@ -60,6 +63,8 @@ func (s *Source) overlap(ctx context.Context, srv *server, b begin, same bool) e
 	}
 	return nil
 }
+
+func readsNothing(t *pipeline.Table) []bool { return make([]bool, len(t.Columns)) }
 
 // isMisplaced reports whether the server refuses to read from a place because
 // no event begins there.

@@ -129,7 +129,8 @@ func (srv *server) checks(o Options) []Check {
 	list = append(list, safetyChecks(srv)...)
 	list = append(list, grantChecks(srv, o)...)
 	list = append(list, serverIDCheck(srv, o))
-	return append(list, tableChecks(srv, o)...)
+	list = append(list, tableChecks(srv, o)...)
+	return append(list, declaredChecks(srv, o)...)
 }
 
 // want makes a check of a variable that must have one of some values; the

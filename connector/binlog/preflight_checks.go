@@ -64,11 +64,7 @@ func formatChecks(srv *server, o Options) []Check {
 		image.Status, image.Why = CheckWarn, "updates and deletes come without some columns; only tables with inserts alone can be captured"
 		image.Fix = srv.set("binlog_row_image", "FULL")
 	}
-	meta := srv.want("binlog_row_metadata", "the log would not name columns, nor their signs, charsets and labels", "FULL")
-	if meta.Status == CheckFail {
-		meta.Fix += fixSessions
-	}
-	list = append(list, format, image, meta)
+	list = append(list, format, image, rowMetadataCheck(srv, o))
 	if options := srv.vars["binlog_row_value_options"]; strings.Contains(options, "PARTIAL_JSON") {
 		list = append(list, Check{
 			Name: "binlog_row_value_options", Have: options, Want: "empty", Status: CheckWarn,

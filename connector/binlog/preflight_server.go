@@ -31,6 +31,9 @@ type server struct {
 	replicas []replicaInfo
 	grants   []string
 	tables   []tableInfo
+	// definitions are those of captured tables by schema.table in lower case;
+	// nil unless columns are declared.
+	definitions map[string]*definition
 	// denied names what could not be asked for lack of privileges.
 	denied map[string]bool
 }
@@ -91,6 +94,7 @@ func (c *connector) inspect(ctx context.Context, s *session) (*server, error) {
 		}
 	}
 	q.tables(ctx, c.opts.Tables)
+	q.definitions(ctx, c.opts.Declared)
 	if q.err != nil {
 		return nil, c.explain(q.err)
 	}

@@ -40,7 +40,16 @@ func (a *assembler) rows(kind byte, body []byte) (step, error) {
 		return stepMore, errors.New("row event outside of a transaction")
 	}
 	before := a.buf.mark()
-	if err := a.dec.rows(kind, body, &a.buf.rowBuffer); err != nil {
+	err := a.dec.rows(kind, body, &a.buf.rowBuffer)
+	if err == errUnsettled { //nolint:errorlint // never wrapped
+		if err := a.settleRows(); err != nil {
+			return stepMore, err
+		}
+		if err = a.dec.rows(kind, body, &a.buf.rowBuffer); err == errUnsettled { //nolint:errorlint // never wrapped
+			return stepMore, a.misfit()
+		}
+	}
+	if err != nil {
 		a.buf.truncate(before)
 		if schema, table, captured := a.dec.lastTable(); captured {
 			err = fmt.Errorf("decode rows of %s.%s: %w", schema, table, err)

@@ -17,16 +17,9 @@ func (e *factsError) Unwrap() error { return e.err }
 // finish turns what was read into a shape: types that depend on the collation,
 // labels as UTF-8, declared facts, and what makes the table unreadable.
 func (o *optional) finish() error {
-	if o.opts.named && len(o.table.Columns) > 0 && o.table.Columns[0].Name == "" {
-		o.unnamed()
-		return nil
-	}
-	var declared []pipeline.Column
-	if o.opts.declared != nil {
-		var err error
-		if declared, err = o.opts.declared(o.table.Schema, o.table.Name); err != nil {
-			return &factsError{err}
-		}
+	declared, err := o.known()
+	if err != nil || o.shape.problem != nil {
+		return err
 	}
 	o.names(declared)
 	var reads []bool
@@ -60,6 +53,38 @@ func (o *optional) finish() error {
 			o.column(c, w, d, raw)
 		}
 	}
+	return nil
+}
+
+// known returns what is known of the columns besides the log. Without their
+// names in the log it is the book that knows.
+func (o *optional) known() ([]pipeline.Column, error) {
+	o.shape.named = len(o.table.Columns) == 0 || o.table.Columns[0].Name != ""
+	switch {
+	case !o.shape.named && o.opts.book != nil:
+		return o.fromBook(), nil
+	case !o.shape.named && o.opts.named:
+		o.unnamed()
+		return nil, nil
+	case o.opts.declared == nil:
+		return nil, nil
+	}
+	declared, err := o.opts.declared(o.table.Schema, o.table.Name)
+	if err != nil {
+		return nil, &factsError{err}
+	}
+	return declared, nil
+}
+
+// fromBook returns the columns that the book knows, if they fit.
+func (o *optional) fromBook() []pipeline.Column {
+	d := o.opts.book.known(o.table.Schema, o.table.Name)
+	if d != nil {
+		if o.shape.misfit = d.misfit(o); o.shape.misfit == "" {
+			return d.columns()
+		}
+	}
+	o.shape.problem = errUnsettled
 	return nil
 }
 
@@ -149,6 +174,9 @@ func (o *optional) declare(c, d *pipeline.Column) {
 	}
 	if c.Labels == nil {
 		c.Labels = d.Labels
+	}
+	if c.PrimaryKey == 0 {
+		c.PrimaryKey = d.PrimaryKey
 	}
 }
 

@@ -108,6 +108,7 @@ func (c *connector) assemblerOptions() assemblerOptions {
 			softRows: min(o.BatchRows, o.BufferRows), softBytes: min(softBytes, o.BufferBytes),
 			maxRows: o.BufferRows, maxBytes: o.BufferBytes, payload: o.PayloadBytes,
 		},
+		book:   c.book,
 		xaMode: o.XA, onDDL: o.OnDDL, onBad: o.OnBad, log: c.log, now: time.Now,
 	}
 }

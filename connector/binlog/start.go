@@ -36,15 +36,31 @@ func (s *Source) prepare(ctx context.Context, from *pipeline.Position) (begin, e
 		return begin{}, err
 	}
 	defer sess.close()
+	s.book = nil
+	s.opts.Remember(nil)
+	if from != nil {
+		s.opts.Remember(from.Facts)
+	}
 	srv, err := s.preflight(ctx, sess)
 	if err != nil {
 		return begin{}, err
 	}
+	var b begin
 	if from != nil && !from.IsZero() {
-		return s.resume(ctx, srv, *from)
+		b, err = s.resume(ctx, srv, *from)
+	} else {
+		b, err = s.first(ctx, &inquiry{s: sess, srv: srv})
 	}
-	q := &inquiry{s: sess, srv: srv}
-	return s.first(ctx, q)
+	if err != nil {
+		return begin{}, err
+	}
+	if err := s.openBook(ctx, srv, b); err != nil {
+		return begin{}, err
+	}
+	if s.book != nil {
+		b.pos.Facts = s.book.facts
+	}
+	return b, nil
 }
 
 // How long to wait for another reader of the same server id to go away, such

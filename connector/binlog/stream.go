@@ -43,6 +43,7 @@ type stream struct {
 type helper interface {
 	readAhead(context.Context, groupStart) (*proof, error)
 	fetchXA(ctx context.Context, p pendingXA, set *gtidSet, give func(rows *segmentBuffer, last bool) (*segmentBuffer, error)) error
+	settle(context.Context, question) (*answer, error)
 }
 
 // newStream returns a stream around an assembler. handle takes its events.
@@ -55,6 +56,11 @@ func newStream(ctx context.Context, asm *assembler, h helper) *stream {
 		spare: &segmentBuffer{first: true, last: true},
 	}
 	s.fetch = func(p pendingXA, set *gtidSet) error { return h.fetchXA(ctx, p, set, s.adopt) }
+	asm.settle = func(q question) (*answer, error) {
+		s.mu.Unlock() // next must be able to take what stands before
+		defer s.mu.Lock()
+		return h.settle(ctx, q)
+	}
 	return s
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 
 	"millrace/connector/pipeline"
 )
@@ -74,6 +75,12 @@ type shape struct {
 	wire    []wireColumn
 	// jsons is the number of JSON columns.
 	jsons int
+	// text is the map itself where problem is errUnsettled; misfit says how it
+	// does not fit the columns that were thought to hold.
+	text   string
+	misfit string
+	// named says that the map names its columns.
+	named bool
 }
 
 // wireColumn says how a column stands in a row.
@@ -133,6 +140,34 @@ func (m *tableMaps) add(body []byte) error {
 			m.byID, m.older = m.older, m.byID
 		}
 		m.byID[id] = s
+	}
+	return nil
+}
+
+// forget drops the shapes of a table whose map names no columns: the same map
+// means others from now on. Names are compared as columnBook.set does.
+func (m *tableMaps) forget(schema, table string) {
+	for text, s := range m.shapes {
+		if !s.named && strings.EqualFold(s.table.String(), tableKey(schema, table)) {
+			delete(m.shapes, text)
+		}
+	}
+}
+
+// renew reads a map again whose columns were not known.
+func (m *tableMaps) renew(old *shape) error {
+	m.forget(old.table.Schema, old.table.Name)
+	s, err := m.parse([]byte(old.text))
+	if err != nil {
+		return fmt.Errorf("read table map: %w", err)
+	}
+	m.shapes[old.text] = s
+	for _, ids := range []map[uint64]*shape{m.byID, m.older} {
+		for id := range ids {
+			if ids[id] == old {
+				ids[id] = s
+			}
+		}
 	}
 	return nil
 }
@@ -244,6 +279,9 @@ func (m *tableMaps) parse(body []byte) (*shape, error) {
 	}
 	if err := o.finish(); err != nil {
 		return nil, err
+	}
+	if s.problem == errUnsettled { //nolint:errorlint // never wrapped
+		s.text = string(body)
 	}
 	return s, nil
 }

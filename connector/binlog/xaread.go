@@ -20,6 +20,9 @@ func (c *connector) fetchXA(ctx context.Context, p pendingXA, set *gtidSet, give
 	}
 	opts := c.assemblerOptions()
 	opts.xaMode = xaInline
+	if opts.book != nil { // a prepared transaction holds its tables against changes
+		opts.book = opts.book.frozenCopy()
+	}
 	if !p.gtid.IsZero() {
 		opts.foreign = func(g pipeline.GTID) bool { return g != p.gtid }
 	}
@@ -31,6 +34,7 @@ func (c *connector) fetchXA(ctx context.Context, p pendingXA, set *gtidSet, give
 	if err != nil {
 		return err
 	}
+	asm.settle = func(q question) (*answer, error) { return c.settle(ctx, q) }
 	r := &xaReader{asm: asm, want: p, end: end, byFile: req.set == nil, give: give, prove: func(start groupStart) (*proof, error) { return c.readAhead(ctx, start) }}
 	req.handle = r.event
 	err = c.dumpUntil(ctx, req)
