@@ -89,3 +89,54 @@ func (l *lexer) definition() (verb string, t token) {
 	}
 	return verb, t
 }
+
+// keepsColumns reports whether an ALTER TABLE cannot change any column: all of
+// its clauses are about indexes, foreign keys or checks. It says no where it is
+// not sure.
+func keepsColumns(text []byte) bool {
+	l := lexer{text: text}
+	verb, t := l.definition()
+	if verb != "ALTER" {
+		return false
+	}
+	_, t = l.tableRef(t)
+	for {
+		if !l.keepsColumns(t) {
+			return false
+		}
+		depth := 0
+		for t = l.next(); t.kind != tokEnd && (depth > 0 || !t.symbol(',')); t = l.next() {
+			switch {
+			case t.symbol('('):
+				depth++
+			case t.symbol(')'):
+				depth--
+			}
+		}
+		if t.kind == tokEnd {
+			return true
+		}
+		t = l.next()
+	}
+}
+
+// keepsColumns looks at the first words of a clause, of which t is the first.
+// The second is a reserved word, so that no column can be called so.
+func (l *lexer) keepsColumns(t token) bool {
+	for _, word := range [...]string{"ALGORITHM", "LOCK"} {
+		if t.is(word) {
+			return true
+		}
+	}
+	if !t.is("ADD") && !t.is("DROP") && !t.is("RENAME") {
+		return false
+	}
+	second := *l
+	next := second.next()
+	for _, word := range [...]string{"INDEX", "KEY", "UNIQUE", "FULLTEXT", "SPATIAL", "FOREIGN", "CHECK"} {
+		if next.is(word) {
+			return true
+		}
+	}
+	return false
+}

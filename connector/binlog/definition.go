@@ -95,7 +95,7 @@ func parseType(text string) sqlType {
 	}
 	words := strings.Fields(strings.ToLower(rest))
 	t.unsigned = slices.Contains(words, "unsigned")
-	t.compressed = slices.Contains(words, "compressed")
+	t.compressed = strings.Contains(strings.ToLower(rest), "compressed*")
 	return t
 }
 

@@ -159,7 +159,7 @@ func (s *ddlScan) statement(q queryEvent) {
 // changesColumns returns the tables whose columns a statement may change.
 func changesColumns(q queryEvent) (verb string, refs []tableRef) {
 	verb, refs = definedTables(q.text)
-	if verb == "TRUNCATE" {
+	if verb == "TRUNCATE" || verb == "ALTER" && keepsColumns(q.text) {
 		return verb, nil
 	}
 	return verb, refs
