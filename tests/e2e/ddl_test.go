@@ -242,37 +242,43 @@ func (d *ddlRig) change(t *testing.T, i int) {
 // stopped.
 func TestDDL(t *testing.T) {
 	servers(t, func(t *testing.T, db *services.Database) {
-		t.Run("live", func(t *testing.T) {
-			d := newDDLRig(t, db, changesOfTables)
-			d.run(t)
-			for i := range d.rows {
-				d.insert(t, i, 1, false)
-				d.change(t, i)
-			}
-			d.verify(t)
-		})
-		t.Run("stopped", func(t *testing.T) {
-			d := newDDLRig(t, db, changesOfTables)
-			d.run(t)
-			d.insert(t, 0, 1, false)
-			d.value(t, d.client(t, 0))
-			if code := d.process.stop(t); code != 0 {
-				t.Fatalf("exit code %d", code)
-			}
-			for i := range d.rows {
-				if i > 0 {
-					d.insert(t, i, 1, false)
-				}
-				d.change(t, i)
-			}
-			var more []string
-			for _, s := range d.siblings {
-				more = append(more, s.config)
-			}
-			d.process = d.start(t, more...)
-			d.verify(t)
-		})
+		t.Run("live", func(t *testing.T) { newDDLRig(t, db, changesOfTables).live(t) })
+		t.Run("stopped", func(t *testing.T) { newDDLRig(t, db, changesOfTables).stopped(t) })
 	})
+}
+
+// live changes the tables while the connectors run.
+func (d *ddlRig) live(t *testing.T) {
+	t.Helper()
+	d.run(t)
+	for i := range d.rows {
+		d.insert(t, i, 1, false)
+		d.change(t, i)
+	}
+	d.verify(t)
+}
+
+// stopped changes them while the connectors are stopped.
+func (d *ddlRig) stopped(t *testing.T) {
+	t.Helper()
+	d.run(t)
+	d.insert(t, 0, 1, false)
+	d.value(t, d.client(t, 0))
+	if code := d.process.stop(t); code != 0 {
+		t.Fatalf("exit code %d", code)
+	}
+	for i := range d.rows {
+		if i > 0 {
+			d.insert(t, i, 1, false)
+		}
+		d.change(t, i)
+	}
+	var more []string
+	for _, s := range d.siblings {
+		more = append(more, s.config)
+	}
+	d.process = d.start(t, more...)
+	d.verify(t)
 }
 
 func (d *ddlRig) client(t *testing.T, i int) *kgo.Client {
