@@ -43,7 +43,7 @@ func readDeclared(s pipeline.Settings, tables TableFilter) []DeclaredTable {
 	case !declared:
 		return nil
 	case text == "":
-		s.Problem(tableColumnsKey, "is required with "+rowMetadataKey+"=declared: shop.outbox: id char(36), aggregatetype varchar(255), …; for each captured table its columns in order, with their column_type of information_schema.columns")
+		s.Problem(rowMetadataKey, "declared needs "+tableColumnsKey+"=shop.outbox: id char(36), aggregatetype varchar(255), …; for each captured table its columns in order, with their column_type of information_schema.columns")
 		return []DeclaredTable{}
 	}
 	list, err := parseDeclared(text)
@@ -114,13 +114,13 @@ func (r *declaredReader) table() (t DeclaredTable, err error) {
 	if t.Schema, err = r.name("the database of a table"); err != nil {
 		return t, err
 	}
-	if err = r.take('.', "a dot between the database and the table"); err != nil {
+	if err := r.take('.', "a dot between the database and the table"); err != nil {
 		return t, err
 	}
 	if t.Name, err = r.name("the name of a table"); err != nil {
 		return t, err
 	}
-	if err = r.take(':', "a colon behind the table"); err != nil {
+	if err := r.take(':', "a colon behind the table"); err != nil {
 		return t, err
 	}
 	for {

@@ -73,7 +73,7 @@ func TestReadDeclaredOptions(t *testing.T) {
 	}{
 		{[]string{columns, "shop.outbox: id int"}, columns + ": needs millrace.row.metadata=declared"},
 		{[]string{"millrace.row.metadata", "minimal"}, "millrace.row.metadata: want"},
-		{[]string{"millrace.row.metadata", "declared"}, columns + ": is required"},
+		{[]string{"millrace.row.metadata", "declared"}, "millrace.row.metadata: declared needs " + columns},
 		{[]string{"millrace.row.metadata", "declared", columns, "shop.outbox id"}, columns + ": want a colon"},
 		{[]string{"millrace.row.metadata", "declared", columns, "shop.outbox: id int", "table.include.list", "shop.other"}, columns + ": the table shop.outbox is not captured"},
 	} {

@@ -158,7 +158,7 @@ func (d *definition) misfit(o *optional) string {
 	for i := range d.Columns {
 		c, have, w := &d.Columns[i], &o.table.Columns[i], &o.shape.wire[i]
 		t := parseType(c.Type)
-		says := ""
+		var says string
 		switch {
 		case !t.fits(w, c.Octets):
 			says = fmt.Sprintf("has the wire type %d with %d", w.typ, w.meta)
@@ -216,24 +216,14 @@ func (t *sqlType) fits(w *wireColumn, octets int) bool {
 		return t.compressed && w.typ == wireBlobCompressed || w.typ == wireBlob && w.meta == size
 	}
 	switch t.base {
+	case "time", "datetime", "timestamp":
+		return t.fitsTime(w)
+	case "char", "binary", "varchar", "varbinary", "uuid", "inet6", "inet4":
+		return t.fitsText(w, octets)
 	case "decimal":
 		return w.typ == wireNewDecimal && int(w.meta) == t.number(0, 10)<<8|t.number(1, 0)
 	case "bit":
 		return w.typ == wireBit && int(w.meta&0xff)+int(w.meta>>8)*8 == t.number(0, 1)
-	case "time":
-		return w.typ == wireTime || w.typ == wireTime2 && int(w.meta) == t.fraction()
-	case "datetime":
-		return w.typ == wireDateTime || w.typ == wireDateTime2 && int(w.meta) == t.fraction()
-	case "timestamp":
-		return w.typ == wireTimestamp || w.typ == wireTimestamp2 && int(w.meta) == t.fraction()
-	case "char", "binary":
-		return w.typ == wireString && int(w.meta) == octets
-	case "varchar", "varbinary":
-		return t.compressed && w.typ == wireVarcharCompressed || (w.typ == wireVarchar || w.typ == wireVarString) && int(w.meta) == octets
-	case "uuid", "inet6":
-		return w.typ == wireString && w.meta == 16
-	case "inet4":
-		return w.typ == wireString && w.meta == 4
 	case "vector":
 		return w.typ == wireVector || w.typ == wireVarchar && int(w.meta) == 4*t.number(0, 0)
 	case "enum":
@@ -242,6 +232,28 @@ func (t *sqlType) fits(w *wireColumn, octets int) bool {
 		return w.typ == wireSet && int(w.meta&0xff) == setBytes(len(t.args))
 	}
 	return false
+}
+
+// fitsTime is fits for temporal types, in their old format and in the new one,
+// which alone tells the fraction digits.
+func (t *sqlType) fitsTime(w *wireColumn) bool {
+	wires := map[string][2]byte{
+		"time": {wireTime, wireTime2}, "datetime": {wireDateTime, wireDateTime2}, "timestamp": {wireTimestamp, wireTimestamp2},
+	}[t.base]
+	return w.typ == wires[0] || w.typ == wires[1] && int(w.meta) == t.fraction()
+}
+
+// fitsText is fits for types whose length in bytes the log tells.
+func (t *sqlType) fitsText(w *wireColumn, octets int) bool {
+	switch t.base {
+	case "varchar", "varbinary":
+		return t.compressed && w.typ == wireVarcharCompressed || (w.typ == wireVarchar || w.typ == wireVarString) && int(w.meta) == octets
+	case "uuid", "inet6":
+		octets = 16
+	case "inet4":
+		octets = 4
+	}
+	return w.typ == wireString && int(w.meta) == octets
 }
 
 // setBytes is the size of a SET with n labels.

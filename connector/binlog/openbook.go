@@ -62,9 +62,6 @@ func (s *Source) openBook(ctx context.Context, srv *server, b begin) error {
 			}
 		}
 	}
-	if text := declaredText(book.declared); len(q.tables) == 0 && !strings.EqualFold(text, book.text()) {
-		s.log.Warn("the declared columns are not those of the checkpoint, which count", tableColumnsKey, book.text())
-	}
 	s.book = book
 	return nil
 }

@@ -237,6 +237,15 @@ func sharedRows(flavor services.Flavor) []refusalRow {
 			name: "a table without transactions", before: statements("CREATE TABLE SCHEMA.legacy LIKE SCHEMA.outbox", "ALTER TABLE SCHEMA.legacy ENGINE = MyISAM"),
 			changes: map[string]string{"table.include.list": ".*\\.legacy"}, after: statements("DROP TABLE SCHEMA.legacy"),
 		},
+		{name: "declared columns that the table has not", before: func(t *testing.T, r *rig) {
+			t.Helper()
+			r.settings["millrace.row.metadata"], r.settings["millrace.table.columns"] = "declared", r.schema+".outbox: id char(36), payload json"
+		}},
+		{name: "declared columns of a table out of sight", before: func(t *testing.T, r *rig) {
+			t.Helper()
+			reader(t, r)
+			r.settings["millrace.row.metadata"], r.settings["millrace.table.columns"] = "declared", r.schema+".outbox: id char(36)"
+		}},
 		{name: "first start with data", changes: map[string]string{"snapshot.mode": "initial"}},
 		{name: "first start with recovery", unseen: true, changes: map[string]string{"snapshot.mode": "recovery"}},
 		{name: "a start in a file that is gone", unseen: true, changes: map[string]string{"millrace.start": "binlog.999999:4"}},
@@ -265,6 +274,14 @@ func sharedRows(flavor services.Flavor) []refusalRow {
 			r.otherHistory(t, own)
 		}},
 	}
+}
+
+// reader makes an account of the row's own that may read the log, and sees no
+// table.
+func reader(t *testing.T, r *rig) {
+	t.Helper()
+	status := map[services.Flavor]string{services.FlavorMySQL: "REPLICATION CLIENT", services.FlavorMariaDB: "BINLOG MONITOR"}[r.db.Flavor]
+	user("CREATE USER ANYONE IDENTIFIED BY 'secret'", "GRANT REPLICATION SLAVE, "+status+" ON *.* TO ANYONE")(t, r)
 }
 
 // gtids are all that the server has, and one more set.
