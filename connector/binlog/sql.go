@@ -110,7 +110,7 @@ func userSQL(flavor pipeline.Flavor, opts Options, names [][2]string) string {
 	fmt.Fprintf(&b, "-- The connector's user. REPLICATION SLAVE shows it the whole server's log.\n")
 	fmt.Fprintf(&b, "CREATE USER IF NOT EXISTS '%s'@'%%' IDENTIFIED BY '...'%s;\n", user, require)
 	fmt.Fprintf(&b, "%s;\n", grantStatement(opts))
-	b.WriteString("-- Not needed for streaming; lets the checks at start see the tables and their engines:\n")
+	b.WriteString("-- Not needed for streaming, unless columns are declared (millrace.row.metadata=declared); lets the checks at\n-- start see the tables and their engines:\n")
 	for _, name := range names {
 		fmt.Fprintf(&b, "-- GRANT SELECT ON %s.%s TO '%s'@'%%';\n", quoteName(name[0]), quoteName(name[1]), user)
 	}

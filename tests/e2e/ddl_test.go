@@ -329,6 +329,12 @@ func (d *ddlRig) failed(t *testing.T, name string, want []string) {
 	t.Helper()
 	deadline := time.Now().Add(2 * time.Minute)
 	for {
+		ended := false
+		select {
+		case <-d.process.done:
+			ended = true
+		case <-time.After(20 * time.Millisecond):
+		}
 		for line := range strings.Lines(d.process.log.String()) {
 			if !strings.Contains(line, "connector="+name+" ") || !strings.Contains(line, "msg=failed") {
 				continue
@@ -340,12 +346,8 @@ func (d *ddlRig) failed(t *testing.T, name string, want []string) {
 			}
 			return
 		}
-		if time.Now().After(deadline) {
-			t.Fatalf("the connector does not stop:\n%s", last(d.process.log.String(), 3000))
-		}
-		select {
-		case <-d.process.done:
-		case <-time.After(20 * time.Millisecond):
+		if ended || time.Now().After(deadline) {
+			t.Fatalf("the connector does not stop for %q (process ended: %t):\n%s", want, ended, last(d.process.log.String(), 3000))
 		}
 	}
 }
