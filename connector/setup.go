@@ -96,6 +96,7 @@ func readTask(name string, view *config.View) *task {
 	t.sink = kafka.ReadOptions(view)
 	t.source.Name = t.sink.Group() // two instances may run connectors of one name
 	t.transform = transform.ReadOptions(view)
+	t.source.Plain = t.transform.Type == transform.TypeTableShape
 	if t.transform.Bad.Park {
 		t.sink.Creation.Parked = transform.ParkedSuffix
 	}

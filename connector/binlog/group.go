@@ -167,6 +167,9 @@ func (a *assembler) query(q queryEvent) (step, error) {
 		}
 		a.tellDDL(q)
 		a.redefine(q)
+		if err := a.judged(q); err != nil {
+			return stepMore, err
+		}
 	}
 	if g.begun {
 		return stepMore, nil

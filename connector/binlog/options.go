@@ -50,6 +50,9 @@ type Options struct {
 	ServerID, ServerIDOffset uint32
 
 	Tables TableFilter
+	// Plain says that every change of a captured table becomes an event, and not
+	// its inserts alone: changes that the log does not hold would be missed.
+	Plain bool
 	// Declared are the columns of captured tables whose names the log does not
 	// tell; nil where it must tell them (binlog_row_metadata=FULL).
 	Declared []DeclaredTable

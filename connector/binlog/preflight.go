@@ -130,6 +130,7 @@ func (srv *server) checks(o Options) []Check {
 	list = append(list, grantChecks(srv, o)...)
 	list = append(list, serverIDCheck(srv, o))
 	list = append(list, tableChecks(srv, o)...)
+	list = append(list, foreignKeyChecks(srv, o)...)
 	return append(list, declaredChecks(srv, o)...)
 }
 

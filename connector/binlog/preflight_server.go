@@ -31,6 +31,8 @@ type server struct {
 	replicas []replicaInfo
 	grants   []string
 	tables   []tableInfo
+	// cascading are foreign keys by which rows of captured tables change unseen.
+	cascading []foreignKey
 	// definitions are those of captured tables by schema.table in lower case;
 	// nil unless columns are declared.
 	definitions map[string]*definition
@@ -94,6 +96,7 @@ func (c *connector) inspect(ctx context.Context, s *session) (*server, error) {
 		}
 	}
 	q.tables(ctx, c.opts.Tables)
+	q.cascades(ctx, c.opts)
 	q.definitions(ctx, c.opts.Declared)
 	if q.err != nil {
 		return nil, c.explain(q.err)

@@ -23,6 +23,9 @@ type question struct {
 	from groupStart
 	// req is where to read from.
 	req dumpRequest
+	// judge says that the tables are to be looked at again as preflight does,
+	// and nothing else.
+	judge bool
 }
 
 // answer holds definitions as the server has them now, by schema.table, and the
@@ -76,6 +79,9 @@ func (a *answer) later(schema, table string) []passed {
 // none after.
 func (c *connector) settle(ctx context.Context, q question) (*answer, error) {
 	a := &answer{defs: map[string]*definition{}}
+	if q.judge {
+		return a, c.judge(ctx, q.tables)
+	}
 	end, err := c.define(ctx, q.tables, a)
 	if err != nil {
 		return nil, err

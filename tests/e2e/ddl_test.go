@@ -120,6 +120,7 @@ var changesOfTables = []ddl{
 		refused: []string{"table-columns", "TIMESTAMP does not become", "millrace.time_zone"}},
 	{name: "exchange a partition", strict: true, partitioned: true, statements: []string{"CREATE TABLE T_x (" + itemColumns + ", PRIMARY KEY (id))", "ALTER TABLE T EXCHANGE PARTITION p0 WITH TABLE T_x"},
 		refused: []string{"rows-moved-by-ddl"}},
+	{name: "an engine without transactions", strict: true, statements: alter("ENGINE = MyISAM"), refused: []string{"engine: have ", "is MyISAM"}},
 }
 
 // ddlRig is the connectors of one run: one for all changes that must not be
@@ -175,7 +176,7 @@ func newDDLRig(t *testing.T, db *services.Database, rows []ddl) *ddlRig {
 func (d *ddlRig) exec(t *testing.T, i int, statement string) {
 	t.Helper()
 	statement = strings.NewReplacer("TABLE T", "TABLE "+d.table(i), "INTO T", "INTO "+d.table(i), "FROM T", "FROM "+d.table(i), "LIKE T", "LIKE "+d.table(i),
-		"TO T", "TO "+d.table(i), ", T_", ", "+d.table(i)+"_", "TO T_", "TO "+d.table(i)+"_").Replace(statement)
+		"TO T", "TO "+d.table(i), ", T_", ", "+d.table(i)+"_", "TO T_", "TO "+d.table(i)+"_", "REFERENCES T_", "REFERENCES "+d.table(i)+"_").Replace(statement)
 	if err := d.db.Exec(t.Context(), statement); err != nil {
 		t.Fatalf("%s: %s: %v", d.rows[i].name, statement, err)
 	}
@@ -350,6 +351,15 @@ func (d *ddlRig) failed(t *testing.T, name string, want []string) {
 			t.Fatalf("the connector does not stop for %q (process ended: %t):\n%s", want, ended, last(d.process.log.String(), 3000))
 		}
 	}
+}
+
+// TestCascades adds a foreign key by which the engine deletes rows of a captured
+// table. MySQL 9.6 and newer logs that.
+func TestCascades(t *testing.T) {
+	rows := []ddl{{name: "nothing"}, {name: "a foreign key that cascades", strict: true, statements: []string{"CREATE TABLE T_p (id INT PRIMARY KEY)", "INSERT INTO T_p VALUES (1)", "ALTER TABLE T ADD COLUMN p INT DEFAULT 1, ADD CONSTRAINT cascades FOREIGN KEY (p) REFERENCES T_p (id) ON DELETE CASCADE"},
+		refused: []string{"foreign-keys: have ", "does not log these changes"}}}
+	t.Run("live", func(t *testing.T) { newDDLRig(t, services.MariaDB(t), rows).live(t) })
+	t.Run("stopped", func(t *testing.T) { newDDLRig(t, services.MariaDB(t), rows).stopped(t) })
 }
 
 // TestAlarmBeforeTheFirstRow changes tables, writes no row, and wants to be told
