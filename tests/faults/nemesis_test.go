@@ -79,6 +79,8 @@ func (n *nemesis) do(ctx context.Context, f fault) error {
 	switch f.Kind {
 	case "kill", "terminate":
 		return n.restart(ctx, f, end)
+	case "kill-in-commit":
+		return n.restartInCommit(ctx, f, end)
 	case "rolling-restart":
 		return n.roll(ctx, end)
 	case "two-instances":
@@ -141,6 +143,37 @@ func (n *nemesis) restart(ctx context.Context, f fault, end time.Time) error {
 	_, err := n.start()
 	until(ctx, end)
 	return err
+}
+
+// restartInCommit kills the active instance when it has sent an EndTxn that is
+// still on its way, and lets it arrive right before the successor fences: who
+// has read the checkpoints before that has read too early.
+func (n *nemesis) restartInCommit(ctx context.Context, f fault, end time.Time) error {
+	old := n.active()
+	caught := n.servers.wire.armFence()
+	select {
+	case <-caught:
+	case <-time.After(time.Until(end)):
+	case <-ctx.Done():
+	}
+	if old != nil {
+		n.kill(old)
+	}
+	until(ctx, time.Now().Add(time.Duration(f.A)*time.Millisecond))
+	next, err := n.start()
+	if err != nil {
+		return err
+	}
+	wait, cancel := context.WithDeadline(ctx, end.Add(20*time.Second))
+	defer cancel()
+	if err := next.await(wait, "STREAMING"); err != nil {
+		n.note("kill in commit: %v", err)
+	}
+	for _, said := range n.servers.wire.disarm() {
+		n.note("EndTxn right before the fencing: %s", said)
+	}
+	until(ctx, end)
+	return nil
 }
 
 // roll starts a successor and ends the active instance once that waits.

@@ -45,6 +45,8 @@ type kind struct {
 var kinds = []kind{
 	// The connector. a is how many milliseconds pass until it is started again.
 	{name: "kill", weight: 30, class: "connector", least: time.Second, most: 2 * time.Second, a: 800},
+	// Its last EndTxn arrives right before the successor's InitProducerId.
+	{name: "kill-in-commit", weight: 8, class: "connector", least: 2 * time.Second, most: 3 * time.Second, a: 300},
 	{name: "terminate", weight: 6, class: "connector", least: 2 * time.Second, most: 3 * time.Second, a: 300},
 	{name: "rolling-restart", weight: 6, class: "connector", least: 2 * time.Second, most: 4 * time.Second},
 	{name: "two-instances", weight: 5, class: "connector", least: 2 * time.Second, most: 5 * time.Second},
@@ -154,7 +156,7 @@ func schedule(seed uint64, length time.Duration, only ...string) []fault {
 
 // essential are the faults that every schedule of a minute has: those without
 // which a whole class of defects would go unseen.
-var essential = []string{"kill", "terminate", "rolling-restart", "freeze-zombie", "late-heartbeat", "foreign-recovery",
+var essential = []string{"kill", "kill-in-commit", "terminate", "rolling-restart", "freeze-zombie", "foreign-recovery",
 	"late-end", "late-end", "late-end", "database-limit", "database-limit", "dump-kill", "dump-kill", "broker-pause-long"}
 
 // fromDeck draws the first of the deck that may come now; -1 for none.

@@ -15,6 +15,7 @@ import (
 // Kafka's request types that matter here (protocol guide, "Api Keys").
 const (
 	apiHeartbeat          = 12
+	apiInitProducerID     = 22
 	apiAddPartitionsToTxn = 24
 	apiEndTxn             = 26
 )
@@ -33,7 +34,11 @@ type wire struct {
 	// held EndTxn is delivered, delay what passes then.
 	after int
 	delay time.Duration
-	held  *heldEnd
+	// fence says that it is delivered when a successor takes the transactional
+	// id over, right before that. caught then tells that one is held.
+	fence  bool
+	caught chan struct{}
+	held   *heldEnd
 	// said is what the broker answered to late ones.
 	said []string
 	// conns are the open connections, slowed how late answers are on those
@@ -77,11 +82,20 @@ func (w *wire) arm(after int, delay time.Duration) {
 	w.armed, w.after, w.delay = true, after, delay
 }
 
+// armFence holds the next EndTxn back until a successor is about to fence its
+// sender; the channel is closed when it is held.
+func (w *wire) armFence() <-chan struct{} {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.armed, w.fence, w.caught = true, true, make(chan struct{})
+	return w.caught
+}
+
 // disarm delivers what is still held and returns what the broker said to late
 // requests since the last call.
 func (w *wire) disarm() []string {
 	w.mu.Lock()
-	w.armed = false
+	w.armed, w.fence = false, false
 	w.after, w.delay = 0, 0
 	w.mu.Unlock()
 	w.deliver()
@@ -190,6 +204,8 @@ func (c *wireConn) up() {
 			c.mu.Unlock()
 		case apiAddPartitionsToTxn:
 			c.wire.passed(transactionalID(frame))
+		case apiInitProducerID:
+			c.wire.fencing(transactionalID(frame))
 		}
 		if _, err := c.broker.Write(frame); err != nil {
 			return
@@ -210,6 +226,10 @@ func (c *wireConn) hold(frame []byte) bool {
 	c.mu.Lock()
 	c.orphan = w.held
 	c.mu.Unlock()
+	if w.fence { // its sender is about to be killed
+		close(w.caught)
+		return true
+	}
 	_ = c.client.SetLinger(0) // a reset, not an orderly end
 	_ = c.client.Close()
 	return true
@@ -256,30 +276,50 @@ func (c *wireConn) down() {
 	}
 }
 
-// transactionalID returns the first string of a request's body: after size, key,
-// version, correlation id and client id (request header version 1; librdkafka
-// sends no flexible version of these requests).
+// transactionalID returns the first string of a request's body, which stands
+// behind size, key, version, correlation id and client id. Of the requests that
+// matter here librdkafka sends InitProducerId alone in a flexible version (KIP-482:
+// tagged fields behind the client id, and lengths of one byte, one too large).
 func transactionalID(frame []byte) string {
-	rest := frame[12:]
-	for n := 0; ; n++ {
-		if len(rest) < 2 {
-			return ""
-		}
-		size := int(binary.BigEndian.Uint16(rest))
-		if rest = rest[2:]; len(rest) < size {
-			return ""
-		}
-		if n == 1 {
-			return string(rest[:size])
-		}
-		rest = rest[size:]
+	_, rest := cutString(frame[12:], false)
+	flexible := binary.BigEndian.Uint16(frame[4:]) == apiInitProducerID && binary.BigEndian.Uint16(frame[6:]) >= 2
+	if flexible && len(rest) > 0 {
+		rest = rest[1:] // no tagged fields
+	}
+	id, _ := cutString(rest, flexible)
+	return id
+}
+
+func cutString(b []byte, compact bool) (text string, rest []byte) {
+	size, prefix := 0, 2
+	switch {
+	case compact && len(b) > 0:
+		size, prefix = int(b[0])-1, 1
+	case len(b) >= 2:
+		size = int(int16(binary.BigEndian.Uint16(b)))
+	default:
+		return "", nil
+	}
+	if size = max(size, 0); len(b) < prefix+size {
+		return "", nil
+	}
+	return string(b[prefix : prefix+size]), b[prefix+size:]
+}
+
+// fencing delivers a held EndTxn right before its sender is fenced.
+func (w *wire) fencing(id string) {
+	w.mu.Lock()
+	due := w.held != nil && w.fence && transactionalID(w.held.frame) == id
+	w.mu.Unlock()
+	if due {
+		w.deliver()
 	}
 }
 
 // passed counts what follows a held EndTxn of the same id.
 func (w *wire) passed(id string) {
 	w.mu.Lock()
-	ours := w.held != nil && transactionalID(w.held.frame) == id
+	ours := w.held != nil && !w.fence && transactionalID(w.held.frame) == id
 	due := ours && w.after <= 1
 	if ours {
 		w.after--
