@@ -97,6 +97,7 @@ func readTask(name string, view *config.View) *task {
 	t.source.Name = t.sink.Group() // two instances may run connectors of one name
 	t.transform = transform.ReadOptions(view)
 	t.source.Plain = t.transform.Type == transform.TypeTableShape
+	t.source.StopOnTruncate = t.source.Plain && t.transform.StopOnTruncate
 	if t.transform.Bad.Park {
 		t.sink.Creation.Parked = transform.ParkedSuffix
 	}

@@ -48,7 +48,10 @@ type Options struct {
 	// Skipped are the operations of skipped.operations; Tombstones is
 	// tombstones.on.delete. Deletes count for plain tables alone.
 	SkipInserts, SkipUpdates, SkipDeletes bool
-	Tombstones                            bool
+	// StopOnTruncate says that rows of plain tables must not go away without
+	// an event: t is not among skipped.operations.
+	StopOnTruncate bool
+	Tombstones     bool
 	// BinaryMode is binary.handling.mode, DecimalMode decimal.handling.mode.
 	BinaryMode, DecimalMode string
 
@@ -176,6 +179,7 @@ func (o *Options) columns(s pipeline.Settings) {
 // operations reads which changes make no records.
 func (o *Options) operations(s pipeline.Settings) {
 	skipped := pipeline.String(s, "skipped.operations", "t")
+	o.StopOnTruncate = true
 	for word := range strings.SplitSeq(skipped, ",") {
 		switch strings.ToLower(strings.TrimSpace(word)) {
 		case "c":
@@ -184,7 +188,9 @@ func (o *Options) operations(s pipeline.Settings) {
 			o.SkipUpdates = true
 		case "d":
 			o.SkipDeletes = true
-		case "t", "none", "":
+		case "t":
+			o.StopOnTruncate = false
+		case "none", "":
 		default:
 			s.Problem("skipped.operations", "want a list of c, u, d, t, or none; have "+strconv.Quote(skipped))
 		}

@@ -48,6 +48,8 @@ type assemblerOptions struct {
 	// tables is the fingerprint of captured.
 	tables uint32
 	xaMode xaMode
+	// stopOnTruncate refuses statements that empty a captured table.
+	stopOnTruncate bool
 	// onDDL is told of statements that define captured tables; may be nil.
 	onDDL func(DDL)
 	// onStatement is told of every statement that is none of transaction

@@ -59,6 +59,39 @@ func definedTables(text []byte) (verb string, refs []tableRef) {
 	return verb, refs
 }
 
+// checkEmptied refuses statements that take rows out of a captured table without
+// logging them, where the configuration wants to hear of each.
+func (a *assembler) checkEmptied(q queryEvent) error {
+	if !a.stopOnTruncate {
+		return nil
+	}
+	verb, refs := definedTables(q.text)
+	if verb != "TRUNCATE" && (verb != "ALTER" || !emptiesPartition(q.text)) {
+		return nil
+	}
+	for _, ref := range refs {
+		if a.isCaptured(q, ref) {
+			return &pipeline.Refusal{
+				Exit: pipeline.ExitRefused, Rule: "table-truncated", Where: ref.name(q),
+				What: "a statement took rows out of this captured table without logging them, and skipped.operations does not name t",
+				Fix:  "tell whoever reads its topic of these rows, then move the checkpoint behind this statement with millrace checkpoint set; with skipped.operations=t, the default, it is a warning",
+			}
+		}
+	}
+	return nil
+}
+
+// emptiesPartition reports whether an ALTER TABLE truncates or drops partitions.
+func emptiesPartition(text []byte) bool {
+	l := lexer{text: text}
+	for t := l.next(); t.kind != tokEnd; t = l.next() {
+		if (t.is("TRUNCATE") || t.is("DROP")) && l.next().is("PARTITION") {
+			return true
+		}
+	}
+	return false
+}
+
 // definition reads up to the first table's name of a DDL statement on tables;
 // verb is empty for any other statement.
 func (l *lexer) definition() (verb string, t token) {

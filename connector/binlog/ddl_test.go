@@ -37,3 +37,27 @@ func TestDefinedTables(t *testing.T) {
 		}
 	}
 }
+
+// TestEmptied tells statements that take rows away unseen from others.
+func TestEmptied(t *testing.T) {
+	a := &assembler{assemblerOptions: assemblerOptions{stopOnTruncate: true, captured: func(_, table string) bool { return table == "item" }}}
+	for text, want := range map[string]bool{
+		"TRUNCATE TABLE item":                             true,
+		"truncate shop.item":                              true,
+		"ALTER TABLE item TRUNCATE PARTITION p0":          true,
+		"ALTER TABLE item DROP PARTITION p0":              true,
+		"TRUNCATE TABLE other":                            false,
+		"ALTER TABLE other DROP PARTITION p0":             false,
+		"ALTER TABLE item DROP COLUMN partition_name":     false,
+		"ALTER TABLE item ADD COLUMN c INT":               false,
+		"ALTER TABLE item COMMENT 'TRUNCATE PARTITION x'": false,
+	} {
+		q := queryEvent{schema: []byte("shop"), text: []byte(text)}
+		if err := a.checkEmptied(q); (err != nil) != want {
+			t.Errorf("%s: %v", text, err)
+		}
+		if err := (&assembler{assemblerOptions: assemblerOptions{captured: a.captured}}).checkEmptied(q); err != nil {
+			t.Errorf("%s, where truncates are skipped: %v", text, err)
+		}
+	}
+}

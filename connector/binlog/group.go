@@ -2,6 +2,7 @@ package binlog
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -159,7 +160,7 @@ func (a *assembler) query(q queryEvent) (step, error) {
 	case stmtOpaque:
 		return stepMore, a.statementRefusal(q, "a statement was logged that may have changed any table")
 	case stmtOther:
-		if err := a.checkSwap(q); err != nil {
+		if err := cmp.Or(a.checkSwap(q), a.checkEmptied(q)); err != nil {
 			return stepMore, err
 		}
 		if a.onStatement != nil {

@@ -53,6 +53,8 @@ type Options struct {
 	// Plain says that every change of a captured table becomes an event, and not
 	// its inserts alone: changes that the log does not hold would be missed.
 	Plain bool
+	// StopOnTruncate refuses statements that empty a captured table.
+	StopOnTruncate bool
 	// Declared are the columns of captured tables whose names the log does not
 	// tell; nil where it must tell them (binlog_row_metadata=FULL).
 	Declared []DeclaredTable

@@ -31,6 +31,8 @@ func TestRefusalTexts(t *testing.T) {
 	connectionRefusals(t, say)
 	historyRefusals(t, say)
 	tableRefusals(say)
+	emptied := &assembler{assemblerOptions: assemblerOptions{stopOnTruncate: true, captured: func(string, string) bool { return true }}}
+	say("a table that was emptied", emptied.checkEmptied(queryEvent{schema: []byte("shop"), text: []byte("TRUNCATE TABLE item")}))
 	for _, c := range checkCases {
 		srv := soundServer(c.flavor)
 		c.change(srv)

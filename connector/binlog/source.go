@@ -109,6 +109,7 @@ func (c *connector) assemblerOptions() assemblerOptions {
 			maxRows: o.BufferRows, maxBytes: o.BufferBytes, payload: o.PayloadBytes,
 		},
 		book:   c.book,
+		stopOnTruncate: o.StopOnTruncate,
 		xaMode: o.XA, onDDL: o.OnDDL, onBad: o.OnBad, log: c.log, now: time.Now,
 	}
 }

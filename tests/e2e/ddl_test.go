@@ -57,6 +57,8 @@ type ddl struct {
 	refused []string
 	// partitioned makes a table with partitions.
 	partitioned bool
+	// skipped is skipped.operations.
+	skipped string
 }
 
 func alter(what ...string) []string {
@@ -118,6 +120,8 @@ var changesOfTables = []ddl{
 		refused: []string{"row-value", ".kind", "not a symbol"}},
 	{name: "a time zone where none is declared", strict: true, statements: alter("MODIFY happened TIMESTAMP(3) NOT NULL DEFAULT CURRENT_TIMESTAMP(3)"),
 		refused: []string{"table-columns", "TIMESTAMP does not become", "millrace.time_zone"}},
+	{name: "truncate where no delete may be missed", strict: true, skipped: "none", statements: []string{"TRUNCATE TABLE T"}, refused: []string{"table-truncated"}},
+	{name: "truncate a partition where no delete may be missed", strict: true, skipped: "none", partitioned: true, statements: alter("TRUNCATE PARTITION p0"), refused: []string{"table-truncated"}},
 	{name: "exchange a partition", strict: true, partitioned: true, statements: []string{"CREATE TABLE T_x (" + itemColumns + ", PRIMARY KEY (id))", "ALTER TABLE T EXCHANGE PARTITION p0 WITH TABLE T_x"},
 		refused: []string{"rows-moved-by-ddl"}},
 	{name: "an engine without transactions", strict: true, statements: alter("ENGINE = MyISAM"), refused: []string{"engine: have ", "is MyISAM"}},
@@ -164,6 +168,9 @@ func newDDLRig(t *testing.T, db *services.Database, rows []ddl) *ddlRig {
 		s := d.sibling(t, i)
 		s.settings["table.include.list"] = fmt.Sprintf("%s\\.c%d", d.schema, i)
 		s.settings["transforms.outbox.tables"] = d.table(i) + ":Strict"
+		if c.skipped != "" {
+			s.settings["skipped.operations"] = c.skipped
+		}
 		s.save(t, nil)
 		d.siblings[i] = s
 	}
