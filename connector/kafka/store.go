@@ -125,7 +125,7 @@ func (o Options) heldUp(ctx context.Context, a *admin, at tp, err error) error {
 		return err
 	}
 	return with(refusal(pipeline.ExitRefused, "checkpoint-foreign", fmt.Sprintf("a transaction is open in the checkpoint topic since offset %d and nobody ends it: another producer's, or one of ours whose end the brokers forgot when they started", stable[at])), at.topic,
-		fmt.Sprintf("kafka-transactions.sh --bootstrap-server %s abort --topic %s --partition %d --start-offset %d, and the same for what find-hanging --broker-id N shows in the event topics; then start again, and what was aborted is published again. Nothing else may write to the checkpoint topic", firstServer(o.Bootstrap), at.topic, at.partition, stable[at]), nil)
+		fmt.Sprintf("kafka-transactions.sh --bootstrap-server %s abort --topic %s --partition %d --start-offset %d, and the same for what find-hanging --broker-id N shows in the event topics; then start again: what was aborted is published again, or you are asked where to go on. Nothing else may write to the checkpoint topic", firstServer(o.Bootstrap), at.topic, at.partition, stable[at]), nil)
 }
 
 // complete reports whether nothing further back can matter.
