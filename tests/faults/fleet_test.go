@@ -36,6 +36,7 @@ type instance struct {
 
 	mu     sync.Mutex
 	asked  bool // its end was asked for
+	struck bool // it was killed, maybe while it was stopping
 	frozen bool
 }
 
@@ -164,6 +165,9 @@ func (i *instance) ask() {
 // kill sends SIGKILL and waits for the end.
 func (f *fleet) kill(i *instance) {
 	i.ask()
+	i.mu.Lock()
+	i.struck = true
+	i.mu.Unlock()
 	_ = i.cmd.Process.Kill() // it may have ended by itself
 	<-i.done
 	f.mu.Lock()
@@ -180,7 +184,10 @@ func (f *fleet) stop(i *instance) {
 	_ = i.cmd.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-i.done:
-		if code := i.cmd.ProcessState.ExitCode(); code != 0 {
+		i.mu.Lock()
+		struck := i.struck
+		i.mu.Unlock()
+		if code := i.cmd.ProcessState.ExitCode(); code != 0 && !struck {
 			f.violations.add("I12", "instance %d was asked to stop and ended with %d:\n%s", i.n, code, i.log.lastLines())
 		}
 	case <-time.After(stopPatience):
