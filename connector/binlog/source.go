@@ -108,9 +108,9 @@ func (c *connector) assemblerOptions() assemblerOptions {
 			softRows: min(o.BatchRows, o.BufferRows), softBytes: min(softBytes, o.BufferBytes),
 			maxRows: o.BufferRows, maxBytes: o.BufferBytes, payload: o.PayloadBytes,
 		},
-		book:   c.book,
+		book:           c.book,
 		stopOnTruncate: o.StopOnTruncate,
-		xaMode: o.XA, onDDL: o.OnDDL, onBad: o.OnBad, log: c.log, now: time.Now,
+		xaMode:         o.XA, onDDL: o.OnDDL, onBad: o.OnBad, log: c.log, now: time.Now,
 	}
 }
 

@@ -46,7 +46,7 @@ var kinds = []kind{
 	// The connector. a is how many milliseconds pass until it is started again.
 	{name: "kill", weight: 30, class: "connector", least: time.Second, most: 2 * time.Second, a: 800},
 	// Its last EndTxn arrives right before the successor's InitProducerId.
-	{name: "kill-in-commit", weight: 8, class: "connector", least: 2 * time.Second, most: 3 * time.Second, a: 300},
+	{name: "kill-in-commit", weight: 8, class: "connector", least: 5 * time.Second, most: 6 * time.Second, a: 300},
 	{name: "terminate", weight: 6, class: "connector", least: 2 * time.Second, most: 3 * time.Second, a: 300},
 	{name: "rolling-restart", weight: 6, class: "connector", least: 2 * time.Second, most: 4 * time.Second},
 	{name: "two-instances", weight: 5, class: "connector", least: 2 * time.Second, most: 5 * time.Second},

@@ -291,12 +291,12 @@ func transactionalID(frame []byte) string {
 }
 
 func cutString(b []byte, compact bool) (text string, rest []byte) {
-	size, prefix := 0, 2
+	var size, prefix int
 	switch {
 	case compact && len(b) > 0:
 		size, prefix = int(b[0])-1, 1
 	case len(b) >= 2:
-		size = int(int16(binary.BigEndian.Uint16(b)))
+		size, prefix = int(int16(binary.BigEndian.Uint16(b))), 2
 	default:
 		return "", nil
 	}
