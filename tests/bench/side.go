@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strconv"
@@ -300,12 +301,8 @@ func (s *sides) millrace(connector, worker map[string]string) func(context.Conte
 		}
 		settings := map[string]string{"name": "side" + strconv.Itoa(s.runs), "transforms.outbox.route.topic.replacement": topic}
 		properties := map[string]string{"bootstrap.servers": s.kafka.Bootstrap, "key.converter": "org.apache.kafka.connect.storage.StringConverter"}
-		for key, value := range connector {
-			settings[key] = value
-		}
-		for key, value := range worker {
-			properties[key] = value
-		}
+		maps.Copy(settings, connector)
+		maps.Copy(properties, worker)
 		if err := configure(dir, s.database, b, settings, properties); err != nil {
 			return 0, nil, err
 		}

@@ -135,19 +135,13 @@ func (w *ConnectWorker) launch(ctx context.Context, c *Cluster, o ConnectOptions
 	}
 	w.argv = append(append([]string{runtime}, flags...), "-Dlog4j2.configurationFile="+logging,
 		"-cp", jars+"/*", "org.apache.kafka.connect.cli.ConnectDistributed", w.File)
-	w.ready = func(ctx context.Context) error { return w.do(ctx, http.MethodGet, "/connectors", nil, nil) }
+	w.ready = func(ctx context.Context) error { return w.Call(ctx, http.MethodGet, "/connectors", nil, nil) }
 	return w.Start(ctx)
 }
 
 // Call makes a REST call. A body is sent as JSON, and the answer decoded into
 // out, if they are given.
 func (w *ConnectWorker) Call(ctx context.Context, method, path string, body, out any) error {
-	return w.do(ctx, method, path, body, out)
-}
-
-// do makes a REST call. A body is sent as JSON, and the answer decoded into
-// out, if they are given.
-func (w *ConnectWorker) do(ctx context.Context, method, path string, body, out any) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	var sent io.Reader
@@ -191,7 +185,7 @@ const streams = "Keepalive thread is running"
 
 // Create makes a connector and waits until it reads the binary log.
 func (w *ConnectWorker) Create(ctx context.Context, name string, config map[string]string) error {
-	if err := w.do(ctx, http.MethodPost, "/connectors", map[string]any{"name": name, "config": config}, nil); err != nil {
+	if err := w.Call(ctx, http.MethodPost, "/connectors", map[string]any{"name": name, "config": config}, nil); err != nil {
 		return fmt.Errorf("make a connector: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, startPatience)
@@ -219,7 +213,7 @@ func (w *ConnectWorker) failure(ctx context.Context, name string) error {
 	var status struct {
 		Tasks []struct{ State, Trace string } `json:"tasks"`
 	}
-	if err := w.do(ctx, http.MethodGet, "/connectors/"+name+"/status", nil, &status); err != nil {
+	if err := w.Call(ctx, http.MethodGet, "/connectors/"+name+"/status", nil, &status); err != nil {
 		return nil //nolint:nilerr // the worker may know nothing of the connector yet
 	}
 	for _, task := range status.Tasks {
@@ -234,6 +228,6 @@ func (w *ConnectWorker) failure(ctx context.Context, name string) error {
 // Get returns what the REST interface says at a path, as it stands.
 func (w *ConnectWorker) Get(ctx context.Context, path string) (json.RawMessage, error) {
 	var out json.RawMessage
-	err := w.do(ctx, http.MethodGet, path, nil, &out)
+	err := w.Call(ctx, http.MethodGet, path, nil, &out)
 	return out, err
 }
