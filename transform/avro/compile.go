@@ -13,10 +13,11 @@ type node struct {
 	// fields of a record; index finds them by name. zero is a row of absent
 	// spans. sorted are the fields in the order in which MySQL's binary JSON
 	// keeps an object's members: by length, then by bytes.
-	fields []fieldNode
-	index  map[string]int
-	sorted []int
-	zero   []span
+	fields  []fieldNode
+	index   map[string]int
+	sorted  []int
+	zero    []span
+	layouts layouts
 	// symbols of an enum.
 	symbols map[string]int
 	// element of an array or map.

@@ -158,6 +158,12 @@ func (e *Encoder) binaryTagged(n *node, v *bjson.Value, i int) *Fault {
 }
 
 func (e *Encoder) binaryRecord(n *node, v *bjson.Value) *Fault {
+	if l := n.layouts.find(v); l != nil {
+		n.layouts.using++
+		f := e.laidOut(n, l, v)
+		n.layouts.using--
+		return f
+	}
 	if f := e.deeper(n); f != nil {
 		return f
 	}
@@ -198,7 +204,11 @@ func (e *Encoder) binaryRecord(n *node, v *bjson.Value) *Fault {
 		next = n.fields[i].after
 	}
 	e.depth--
-	return e.endRecord(&r)
+	if f := e.endRecord(&r); f != nil {
+		return f
+	}
+	n.layouts.learn(n, v)
+	return nil
 }
 
 func (e *Encoder) binaryArray(n *node, v *bjson.Value) *Fault {
