@@ -60,8 +60,16 @@ func (s *Sink) lost(ctx context.Context, st *stored) error {
 // the checkpoint topic has lost its newest records, and what they stood for
 // would be published twice. A process knows its own last commit; a new one asks
 // the status topic, which is written beside deliveries and never runs ahead.
-func (s *Sink) regressed(ctx context.Context, c *Checkpoint) error {
-	refuse := func(txn uint64, who string) error {
+//
+// A commit that is still in the log, as a transaction that was aborted, has not
+// been lost: the brokers forgot it (see unseen), and what is published again is
+// nothing that readers have seen.
+func (s *Sink) regressed(ctx context.Context, c *Checkpoint, tried *unseen) error {
+	judge := func(txn uint64, timeUS int64, who string) error {
+		if tried.holds(txn, timeUS) {
+			s.opts.Log.Warn("the brokers forgot that a transaction was committed, and it was aborted; its events are published again", "txn", txn, "from", c.Txn)
+			return nil
+		}
 		return with(refusal(pipeline.ExitRefused, "checkpoint-lost", fmt.Sprintf("the last checkpoint is number %d, but %s number %d was committed: the topic has lost its newest records", c.Txn, who, txn)), s.opts.CheckpointTopic,
 			"restore the checkpoint topic; or look up what was published (the topics' last events) and say where to go on: millrace checkpoint set", nil)
 	}
@@ -70,7 +78,7 @@ func (s *Sink) regressed(ctx context.Context, c *Checkpoint) error {
 	}
 	if s.committedTxn > 0 {
 		if c.Txn < s.committedTxn {
-			return refuse(s.committedTxn, "this process knows that")
+			return judge(s.committedTxn, s.committedUS, "this process knows that")
 		}
 		return nil
 	}
@@ -80,7 +88,7 @@ func (s *Sink) regressed(ctx context.Context, c *Checkpoint) error {
 	}
 	// A later checkpoint with a smaller number begins another life of the task.
 	if last.Txn > c.Txn && last.CheckpointUS > c.TimeUS {
-		return refuse(last.Txn, s.opts.StatusTopic+" says that")
+		return judge(last.Txn, last.CheckpointUS, s.opts.StatusTopic+" says that")
 	}
 	return nil
 }

@@ -173,6 +173,12 @@ func (s *Sink) takeOver(ctx context.Context) (*pipeline.Position, error) {
 	}
 	s.opts.onStep("fenced")
 	s.metrics.fences.Add(1)
+	return s.readBack(ctx, early)
+}
+
+// readBack reads the checkpoint, adopts it, and verifies the topics. early is
+// nil, or what a planted defect takes instead.
+func (s *Sink) readBack(ctx context.Context, early *stored) (*pipeline.Position, error) {
 	s.opts.Report(pipeline.StateRecovering, "reading the checkpoint")
 	st, err := s.opts.readStore(ctx, s.admin, recoveryEdge)
 	if err != nil {
@@ -181,7 +187,10 @@ func (s *Sink) takeOver(ctx context.Context) (*pipeline.Position, error) {
 	if plantedReadFirst {
 		st = early
 	}
-	failed := s.failedPrime(st)
+	tried, err := s.opts.readUnseen(ctx, st)
+	if err != nil {
+		return nil, err
+	}
 	s.reset()
 	s.last = st.commit
 	s.state.next = st.high
@@ -196,14 +205,14 @@ func (s *Sink) takeOver(ctx context.Context) (*pipeline.Position, error) {
 		s.tx = transaction{}
 		return nil, s.pinAll()
 	}
-	if err := s.regressed(ctx, st.commit); err != nil {
+	if err := s.regressed(ctx, st.commit, tried); err != nil {
 		return nil, err
 	}
-	s.committedTxn = st.commit.Txn
+	s.committedTxn, s.committedUS = st.commit.Txn, st.commit.TimeUS
 	if err := s.adoptStore(st); err != nil {
 		return nil, err
 	}
-	if err := s.verify(ctx, st, failed); err != nil {
+	if err := s.verify(ctx, st, tried.prime); err != nil {
 		return nil, err
 	}
 	s.tx = transaction{}
@@ -292,17 +301,6 @@ func (s *Sink) refresh(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// failedPrime returns what the transaction that failed in this process was
-// about to write, if it can have been committed early: nil when the checkpoint
-// shows that it was committed whole.
-func (s *Sink) failedPrime(st *stored) *Prime {
-	if st.commit == nil || s.tx.txn <= st.commit.Txn || len(s.tx.prime.Partitions) == 0 {
-		return nil
-	}
-	prime := s.tx.prime
-	return &prime
 }
 
 // adoptStore makes what the checkpoint topic says the state.

@@ -53,8 +53,10 @@ type Sink struct {
 	moving *Move
 	// byHand says that a person moves the checkpoint and knows what was lost.
 	byHand bool
-	// committedTxn is the last transaction that is known to be committed.
+	// committedTxn is the last transaction that is known to be committed, and
+	// committedUS the time in its checkpoint.
 	committedTxn uint64
+	committedUS  int64
 	// fenced says that the last delivery ended with a newer epoch about,
 	// fences when such ones were answered by fencing again.
 	fenced bool

@@ -16,6 +16,8 @@ import (
 type stored struct {
 	commit *Checkpoint
 	prime  *Prime
+	// commitAt is the offset of commit.
+	commitAt int64
 	// tables are the last ones by their slot, table is the one that commit
 	// names and slot its slot.
 	tables [2]*Table
@@ -125,7 +127,7 @@ func (o Options) heldUp(ctx context.Context, a *admin, at tp, err error) error {
 		return err
 	}
 	return with(refusal(pipeline.ExitRefused, "checkpoint-foreign", fmt.Sprintf("a transaction is open in the checkpoint topic since offset %d and nobody ends it: another producer's, or one of ours whose end the brokers forgot when they started", stable[at])), at.topic,
-		fmt.Sprintf("kafka-transactions.sh --bootstrap-server %s abort --topic %s --partition %d --start-offset %d, and the same for what find-hanging --broker-id N shows in the event topics; then start again: what was aborted is published again, or you are asked where to go on. Nothing else may write to the checkpoint topic", firstServer(o.Bootstrap), at.topic, at.partition, stable[at]), nil)
+		o.abortCommand(at, stable[at])+", and the same for what find-hanging --broker-id N shows in the event topics; then start again: what was aborted is published again. Nothing else may write to the checkpoint topic", nil)
 }
 
 // complete reports whether nothing further back can matter.
@@ -204,7 +206,7 @@ func (st *stored) put(o Options, c Consumed) error {
 	var err error
 	switch {
 	case k.Kind == kindCommit && st.commit == nil:
-		st.commit = new(Checkpoint)
+		st.commit, st.commitAt = new(Checkpoint), c.Offset
 		err = parseValue(c.Value, st.commit)
 	case k.Kind == kindTable && st.tables[k.Slot&1] == nil:
 		st.tables[k.Slot&1] = new(Table)

@@ -3,9 +3,7 @@ package kafka
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
-	"time"
 
 	"millrace/connector/pipeline"
 )
@@ -29,7 +27,8 @@ type seen struct {
 // verify compares the event topics with the checkpoint. Behind it: Kafka lost
 // acknowledged data, which is refused. Ahead of it: records of a transaction
 // that was committed early, remembered so that they are not written again.
-func (s *Sink) verify(ctx context.Context, st *stored, failed *Prime) error {
+// given is what transactions that readers see nothing of were about to write.
+func (s *Sink) verify(ctx context.Context, st *stored, given *Prime) error {
 	if s.opts.without.verify {
 		return nil
 	}
@@ -42,33 +41,12 @@ func (s *Sink) verify(ctx context.Context, st *stored, failed *Prime) error {
 	}
 	if torn := tornOf(st); torn != nil {
 		s.state.txn, s.state.torn = max(s.state.txn, torn.Txn), torn
-		if err := s.readAhead(ctx, torn); err != nil {
+		if _, err := s.readAhead(ctx, torn); err != nil {
 			return err
 		}
 	}
-	return s.doubtful(ctx, failed)
+	return s.doubtful(ctx, given)
 }
-
-// doubtful looks behind our last record in the partitions of the transaction
-// that failed in this process and left no PRIME to be seen. By the order of the
-// flushes nothing of it can be visible then; this is the third line, and it
-// does not wait long for another producer's open transaction.
-func (s *Sink) doubtful(ctx context.Context, failed *Prime) error {
-	if failed == nil || s.state.torn != nil {
-		return nil
-	}
-	brief, cancel := context.WithTimeout(ctx, doubtPatience)
-	defer cancel()
-	err := s.readAhead(brief, failed)
-	if err != nil && brief.Err() != nil && ctx.Err() == nil {
-		s.opts.Log.Warn("partitions of the failed transaction could not be read to their end; nothing of it is known to be visible", "txn", failed.Txn)
-		return nil
-	}
-	return err
-}
-
-// doubtPatience is how long doubtful reads at most.
-const doubtPatience = 10 * time.Second
 
 // tornOf returns what transactions above the checkpoint's were about to write
 // when they were committed early, or nil: the visible PRIME, and what an
@@ -78,23 +56,11 @@ func tornOf(st *stored) *Prime {
 	if st.prime != nil && st.prime.Txn > st.commit.Txn {
 		parts = append(parts, st.prime.Torn, st.prime)
 	}
-	var merged *Prime
+	var all *Prime
 	for _, p := range parts {
-		if p == nil {
-			continue
-		}
-		if merged == nil {
-			merged = &Prime{V: formatVersion, First: p.First, Partitions: map[string]map[int32]Planned{}}
-		}
-		merged.Txn, merged.First, merged.Last = max(merged.Txn, p.Txn), min(merged.First, p.First), max(merged.Last, p.Last)
-		for name, planned := range p.Partitions {
-			if merged.Partitions[name] == nil {
-				merged.Partitions[name] = map[int32]Planned{}
-			}
-			maps.Copy(merged.Partitions[name], planned)
-		}
+		all = merged(all, p)
 	}
-	return merged
+	return all
 }
 
 // verified is one partition that is compared with the checkpoint.
@@ -170,16 +136,55 @@ func lostData(v *verified, how string) error {
 }
 
 // verifyLast reads back what the last transaction wrote and compares it with
-// its digest. Our records were acknowledged, so it reads them whether or not
-// another producer's open transaction hides them from readers.
+// its digest. Our records were acknowledged, so where another producer's open
+// transaction hides them from readers it reads them nevertheless.
 func (s *Sink) verifyLast(ctx context.Context, txn uint64, parts []verified) error {
+	var last []*verified
+	var at []tp
+	for i := range parts {
+		if v := &parts[i]; v.state.T == txn && v.low <= v.state.O { // neither of an earlier transaction nor deleted by retention
+			last, at = append(last, v), append(at, v.at)
+		}
+	}
+	stable, err := s.admin.offsets(ctx, at, stableOffset)
+	if err != nil {
+		return err
+	}
+	var shown, hidden []*verified
+	for _, v := range last {
+		if stable[v.at] > v.state.O {
+			shown = append(shown, v)
+		} else {
+			hidden = append(hidden, v)
+		}
+	}
+	missing, err := s.reread(ctx, shown, true)
+	if err != nil {
+		return err
+	}
+	lost, err := s.reread(ctx, append(hidden, missing...), false)
+	if err != nil {
+		return err
+	}
+	switch {
+	case len(lost) > 0:
+		return lostData(lost[0], fmt.Sprintf("holds no record at offset %d, where our last one was acknowledged", lost[0].state.O))
+	case len(missing) > 0:
+		return lostData(missing[0], fmt.Sprintf("shows no record at offset %d, where our last one was acknowledged: its transaction was committed and is aborted", missing[0].state.O))
+	}
+	return nil
+}
+
+// reread compares what the last transaction wrote with its digest, as readers
+// see it or as it stands in the log. It returns the partitions whose last record
+// is not there.
+func (s *Sink) reread(ctx context.Context, parts []*verified, committed bool) (missing []*verified, err error) {
+	if len(parts) == 0 {
+		return nil, nil
+	}
 	byPart := map[tp]*lastRead{}
 	var spans []span
-	for i := range parts {
-		v := &parts[i]
-		if v.state.T != txn || v.low > v.state.O {
-			continue // of an earlier transaction, or deleted by retention
-		}
+	for _, v := range parts {
 		from := v.state.F
 		if v.state.K > maxReread || from < v.low {
 			from = v.state.O
@@ -187,26 +192,27 @@ func (s *Sink) verifyLast(ctx context.Context, txn uint64, parts []verified) err
 		byPart[v.at] = &lastRead{v: v, whole: from == v.state.F, digest: uint64(v.state.P)}
 		spans = append(spans, span{v.at, from, v.state.O + 1})
 	}
-	if len(spans) == 0 {
-		return nil
-	}
-	r, err := s.opts.newReader(false)
+	r, err := s.opts.newReader(committed)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer r.close()
 	if err := r.read(ctx, spans, func(c Consumed) error {
 		byPart[tp{c.Topic, c.Partition}].take(s.opts, c)
 		return nil
 	}); err != nil {
-		return err
+		return nil, err
 	}
-	for _, l := range byPart {
-		if err := l.judge(s.opts); err != nil {
-			return err
+	for _, v := range parts {
+		found, err := byPart[v.at].judge(s.opts)
+		if err != nil {
+			return nil, err
+		}
+		if !found {
+			missing = append(missing, v)
 		}
 	}
-	return nil
+	return missing, nil
 }
 
 // lastRead is what was read back of the last transaction in one partition.
@@ -231,32 +237,28 @@ func (l *lastRead) take(o Options, c Consumed) {
 // acknowledged. A digest that differs while the last record is in place means
 // that other records stand among ours, another producer's or ones that were
 // given up, which is allowed.
-func (l *lastRead) judge(o Options) error {
+func (l *lastRead) judge(o Options) (found bool, err error) {
 	v := l.v
-	found := l.count > 0 && l.last.Offset == v.state.O
-	if !found && v.compacted {
-		return nil
-	}
-	if !found {
-		return lostData(v, fmt.Sprintf("holds no record at offset %d, where our last one was acknowledged", v.state.O))
+	if l.count == 0 || l.last.Offset != v.state.O {
+		return v.compacted, nil
 	}
 	if hash64(contentHash(l.last.Key, l.last.Value)) != v.state.H {
-		return lostData(v, fmt.Sprintf("holds another record at offset %d than the one we were acknowledged", v.state.O))
+		return true, lostData(v, fmt.Sprintf("holds another record at offset %d than the one we were acknowledged", v.state.O))
 	}
 	if l.whole && !l.unsure && (l.count != v.state.K || hash64(l.digest) != v.state.D) {
 		o.Log.Warn("other records stand among ours, so the digest could not be checked", "topic", v.at.topic, "partition", v.at.partition, "have", l.count, "want", v.state.K)
 	}
-	return nil
+	return true, nil
 }
 
 // readAhead collects, for each partition that torn names, the visible records
-// behind our last one.
-func (s *Sink) readAhead(ctx context.Context, torn *Prime) error {
+// behind our last one. It returns how many there are.
+func (s *Sink) readAhead(ctx context.Context, torn *Prime) (int, error) {
 	var spans []span
 	var at []tp
 	for name, parts := range torn.Partitions {
 		if err := s.resolve(ctx, []string{name}); err != nil {
-			return err
+			return 0, err
 		}
 		t := (*s.topics.Load())[name]
 		for id, planned := range parts {
@@ -278,11 +280,11 @@ func (s *Sink) readAhead(ctx context.Context, torn *Prime) error {
 	s.pin()
 	low, err := s.admin.offsets(ctx, at, firstOffset)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	high, err := s.admin.offsets(ctx, at, endOffset)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	for i := range spans {
 		spans[i].from, spans[i].to = max(spans[i].from, low[spans[i].at]), high[spans[i].at]
@@ -290,10 +292,10 @@ func (s *Sink) readAhead(ctx context.Context, torn *Prime) error {
 	return s.collect(ctx, spans, torn)
 }
 
-func (s *Sink) collect(ctx context.Context, spans []span, torn *Prime) error {
+func (s *Sink) collect(ctx context.Context, spans []span, torn *Prime) (int, error) {
 	r, err := s.opts.newReader(true)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer r.close()
 	s.state.again = max(s.state.again, torn.Last)
@@ -308,13 +310,13 @@ func (s *Sink) collect(ctx context.Context, spans []span, torn *Prime) error {
 		return nil
 	})
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if total > 0 {
 		s.opts.Log.Warn("events stand in the topics without their checkpoint; they will not be written again", "txn", torn.Txn, "records", total, "upto", torn.Last)
 		s.metrics.torn.Add(uint64(total))
 	}
-	return nil
+	return total, nil
 }
 
 // skip reports whether the record is visible already, and takes it off the
