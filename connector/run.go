@@ -179,8 +179,10 @@ func (r *running) run(ctx context.Context) error {
 	}()
 	watching, unwatch := context.WithCancel(ctx)
 	watched := make(chan struct{})
-	go func() { defer close(watched); r.ddl.run(watching) }()
-	err := r.pipeline.Run(ctx)
+	flow, cut := context.WithCancelCause(ctx)
+	defer cut(nil)
+	go func() { defer close(watched); r.ddl.run(watching, cut) }()
+	err := r.pipeline.Run(flow)
 	unwatch()
 	<-watched
 	if r.records.close != nil {

@@ -8,6 +8,8 @@ type DDL struct {
 	// Table is database.table, Verb the statement's first word: ALTER, DROP,
 	// RENAME, TRUNCATE or CREATE.
 	Table, Verb string
+	// Renames says that the statement gives tables other names.
+	Renames bool
 	// GTID is its transaction's, zero without GTID.
 	GTID pipeline.GTID
 	// At is file:pos.
@@ -21,9 +23,10 @@ func (a *assembler) tellDDL(q queryEvent) {
 		return
 	}
 	verb, refs := definedTables(q.text)
+	renames := verb == "RENAME" || verb == "ALTER" && len(refs) > 1
 	for _, ref := range refs {
 		if a.isCaptured(q, ref) {
-			a.onDDL(DDL{Table: ref.name(q), Verb: verb, GTID: a.group.gtid, At: a.where()})
+			a.onDDL(DDL{Table: ref.name(q), Verb: verb, Renames: renames, GTID: a.group.gtid, At: a.where()})
 		}
 	}
 }

@@ -95,7 +95,8 @@ func (p *Pipeline) setErr(err error) {
 
 // Run works until ctx is cancelled, then delivers what it has read, closes
 // source and sink, and returns nil. It returns an error when a person must
-// act: *Refusal, or one that stands for a state that must not happen.
+// act: *Refusal, or one that stands for a state that must not happen. A *Refusal
+// as the cause of the cancellation is returned as if it had been found here.
 //
 // There is one way forward and one way back: every doubt about a delivery
 // goes through Sink.Recover and Source.Start.
@@ -126,8 +127,8 @@ func (p *Pipeline) Run(ctx context.Context) (err error) {
 		p.mu.Unlock()
 		p.setErr(err)
 		p.log.Warn("delivery in doubt, recovering", "err", err)
-		if pace.wait(ctx) != nil {
-			return nil
+		if err := pace.wait(ctx); err != nil {
+			return p.unlessStopped(ctx, err)
 		}
 	}
 }
@@ -135,10 +136,13 @@ func (p *Pipeline) Run(ctx context.Context) (err error) {
 // unlessStopped returns err, or nil when it is only the echo of a stop request.
 func (p *Pipeline) unlessStopped(ctx context.Context, err error) error {
 	var r *Refusal
-	if ctx.Err() != nil && !errors.As(err, &r) {
-		return nil
+	if ctx.Err() == nil || errors.As(err, &r) {
+		return err
 	}
-	return err
+	if errors.As(context.Cause(ctx), &r) {
+		return r
+	}
+	return nil
 }
 
 // round goes once through recovery and then streams; a lost source connection

@@ -367,3 +367,21 @@ func TestFreshEventsAreNotKeptWaiting(t *testing.T) {
 		}
 	}
 }
+
+// TestStoppedForACause: what a watcher finds ends the pipeline as a refusal of
+// its own would, behind what has been read.
+func TestStoppedForACause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := &logSource{rows: []int{5, 4, 7}}
+		sink := &memSink{}
+		p := New(Options{Connector: "c", Limits: DefaultLimits(), Log: slog.New(slog.DiscardHandler)}, src, nameRows{}, sink)
+		ctx, stop := context.WithCancelCause(t.Context())
+		time.AfterFunc(time.Minute, func() { stop(fmt.Errorf("watch: %w", &Refusal{Rule: "gone"})) })
+		err := p.Run(ctx)
+		var r *Refusal
+		if !errors.As(err, &r) || r.Rule != "gone" || p.Status().State != StateFailed {
+			t.Errorf("%v, %s", err, p.Status().State)
+		}
+		wantOnce(t, src.rows, sink.committed)
+	})
+}

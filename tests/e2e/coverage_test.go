@@ -27,6 +27,7 @@ var elsewhere = []struct{ rule, text, file, test string }{
 	{"declared-columns", "the list is out of date", "connector/binlog/live_declared_test.go", "TestLiveDeclaredMissing"},
 	{"binlog-row-metadata", "the log does not name columns: they are those", "connector/binlog/live_declared_test.go", "TestLiveDeclaredMissing"},
 	{"foreign-keys", "", "tests/e2e/ddl_test.go", "TestCascades"},
+	{"outbox-gone", "", "tests/e2e/outboxgone_test.go", "TestOutboxRenamed"},
 	{"xa-rows-lost", "", "connector/binlog/live_xa_test.go", "TestLiveXARestart"},
 	{"kafka-sasl-token", "", "connector/kafka/security_test.go", "TestTranslate"},
 	{"fenced", "", "connector/kafka/fault_test.go", "TestFencedThreeTimes"},
