@@ -97,6 +97,10 @@ func (a *admin) connect(ctx context.Context, timeout time.Duration) ([]int32, er
 	}
 }
 
+// spread is how long brokers may take to hear of a topic: one of them has told
+// of it, and another says that it does not exist.
+const spread = 10 * time.Second
+
 // retry makes an administrative call until it succeeds, is refused, or ctx
 // ends. where names the topic or group it is about.
 func (a *admin) retry(ctx context.Context, where string, call func(context.Context) error) error {
@@ -116,7 +120,9 @@ func (a *admin) retry(ctx context.Context, where string, call func(context.Conte
 			return a.opts.translate(auth, where)
 		}
 		// The client gives the call's own deadline back as the context's error.
-		if e, ok := asKafka(err); !errors.Is(err, context.DeadlineExceeded) && (!ok || !passing(e)) {
+		e, ok := asKafka(err)
+		unheard := ok && e.Code() == ck.ErrUnknownTopicOrPart && time.Since(began) < spread
+		if !errors.Is(err, context.DeadlineExceeded) && (!ok || !passing(e)) && !unheard {
 			return a.opts.translate(err, where)
 		}
 		if try == 4 {
@@ -269,16 +275,19 @@ func (a *admin) create(ctx context.Context, name string, spec TopicSpec) error {
 	if err != nil {
 		return fmt.Errorf("create topic %s: %w", name, err)
 	}
+	_, err = a.describeAll(ctx, []string{name})
+	return err
+}
+
+// describeAll describes topics that exist, as soon as a broker knows all of them.
+func (a *admin) describeAll(ctx context.Context, names []string) (map[string]topicInfo, error) {
 	for try := 0; ; try++ {
-		found, err := a.describe(ctx, []string{name})
-		if err != nil {
-			return err
-		}
-		if _, ok := found[name]; ok {
-			return nil
+		found, err := a.describe(ctx, names)
+		if err != nil || len(found) == len(names) {
+			return found, err
 		}
 		if err := pause(ctx, min(try, 3)); err != nil {
-			return err
+			return nil, err
 		}
 	}
 }

@@ -25,6 +25,8 @@ func TestAdminTriesAgain(t *testing.T) {
 		{nil, 1},
 		{context.DeadlineExceeded, 2},
 		{ck.NewError(ck.ErrTimedOut, "", false), 2},
+		// Another broker has told of the topic: this one will hear of it.
+		{ck.NewError(ck.ErrUnknownTopicOrPart, "", false), 2},
 		{broken, 1},
 	} {
 		calls := 0

@@ -123,7 +123,7 @@ func (s *Sink) resolve(ctx context.Context, names []string) error {
 		return s.missing(missing)
 	}
 	if len(found) < len(want) {
-		if found, err = s.admin.describe(ctx, want); err != nil {
+		if found, err = s.admin.describeAll(ctx, want); err != nil {
 			return err
 		}
 	}

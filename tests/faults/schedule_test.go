@@ -55,8 +55,8 @@ var kinds = []kind{
 	// one is thawed as soon as that takes over.
 	{name: "freeze-zombie", weight: 7, class: "connector", least: 6 * time.Second, most: 7 * time.Second, perMinute: 2, alone: true},
 	// The group gives the task to a successor while the owner, whose heartbeats
-	// are answered late, works on.
-	{name: "late-heartbeat", weight: 7, class: "connector", least: 10 * time.Second, most: 11 * time.Second, perMinute: 2, alone: true},
+	// are answered late, works on; its fencing comes late, too.
+	{name: "late-heartbeat", weight: 7, class: "connector", least: 8 * time.Second, most: 9 * time.Second, perMinute: 2, alone: true},
 	// Longer than the transaction time-out, and nobody takes over.
 	{name: "freeze-transaction", weight: 3, class: "connector", least: 12 * time.Second, most: 13 * time.Second, perMinute: 1},
 
@@ -156,7 +156,7 @@ func schedule(seed uint64, length time.Duration, only ...string) []fault {
 
 // essential are the faults that every schedule of a minute has: those without
 // which a whole class of defects would go unseen.
-var essential = []string{"kill", "kill-in-commit", "terminate", "rolling-restart", "freeze-zombie", "foreign-recovery",
+var essential = []string{"kill", "late-heartbeat", "terminate", "rolling-restart", "freeze-zombie", "foreign-recovery",
 	"late-end", "late-end", "late-end", "database-limit", "database-limit", "dump-kill", "dump-kill", "broker-pause-long"}
 
 // fromDeck draws the first of the deck that may come now; -1 for none.

@@ -160,6 +160,18 @@ func (w *wire) slow(by time.Duration) {
 	}
 }
 
+// fenceDelay is how late a transactional id is taken over while owners believe
+// that they still are: they go on for that long after a successor was given their
+// task, and who has read their checkpoint before the fencing has read too early.
+func (w *wire) fenceDelay() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.slowed > 0 {
+		return 400 * time.Millisecond
+	}
+	return 0
+}
+
 // tarry waits until an answer on this connection is due.
 func (c *wireConn) tarry() {
 	for {
@@ -206,6 +218,7 @@ func (c *wireConn) up() {
 			c.wire.passed(transactionalID(frame))
 		case apiInitProducerID:
 			c.wire.fencing(transactionalID(frame))
+			<-time.After(c.wire.fenceDelay())
 		}
 		if _, err := c.broker.Write(frame); err != nil {
 			return
