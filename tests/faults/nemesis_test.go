@@ -237,6 +237,8 @@ func (n *nemesis) zombie(ctx context.Context, end time.Time) error {
 // expels it and gives the task to a successor, and for some seconds both work.
 func (n *nemesis) believer(ctx context.Context, end time.Time) error {
 	old := n.active()
+	n.servers.wire.choose()
+	defer n.servers.wire.slow(0)
 	next, err := n.start()
 	if err != nil || old == nil {
 		return err
@@ -248,7 +250,6 @@ func (n *nemesis) believer(ctx context.Context, end time.Time) error {
 		return nil
 	}
 	n.servers.wire.slow(sessionTimeout - 500*time.Millisecond)
-	defer n.servers.wire.slow(0)
 	if err := next.await(wait, "STREAMING"); err != nil {
 		n.note("late heartbeat: %v", err)
 	}

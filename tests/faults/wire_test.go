@@ -141,21 +141,33 @@ type wireConn struct {
 	mu     sync.Mutex
 	orphan *heldEnd
 	// beat is when the last heartbeat was sent; late says that its answer is
-	// to be late.
-	beat time.Time
-	late bool
+	// to be late, chosen that it may be.
+	beat         time.Time
+	late, chosen bool
 }
 
-// slow makes the answers to heartbeats late on the connections that there are
-// now: their clients believe for that much longer that they are members of
-// their group. 0 ends it.
+// choose takes the connections that there are now as those that slow is about.
+func (w *wire) choose() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for c := range w.conns {
+		c.mu.Lock()
+		c.chosen = true
+		c.mu.Unlock()
+	}
+}
+
+// slow makes the answers to heartbeats late on the chosen connections: their
+// clients believe for that much longer that they are members of their group. 0
+// ends it.
 func (w *wire) slow(by time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.slowed = by
 	for c := range w.conns {
 		c.mu.Lock()
-		c.late = by > 0 && !c.beat.IsZero()
+		c.late = by > 0 && c.chosen
+		c.chosen = c.chosen && by > 0
 		c.mu.Unlock()
 	}
 }
