@@ -310,11 +310,20 @@ func (n *nemesis) killDump(ctx context.Context) error {
 	return nil
 }
 
+// streamPatience is how long an instance is waited for to be at work.
+const streamPatience = 3 * time.Second
+
 // foreign keeps another producer's transaction open in one of our topics, and
 // ends it. In the checkpoint topic it is always aborted.
 func (n *nemesis) foreign(ctx context.Context, f fault, end time.Time) error {
 	topic := n.topic(aggregateTypes[f.A%len(aggregateTypes)].name)
 	commit := kgo.TryAbort
+	if i := n.active(); i != nil && f.Kind == "foreign-recovery" {
+		// Who has nothing to commit hides nothing behind it.
+		patience, cancel := context.WithTimeout(ctx, streamPatience)
+		_ = i.await(patience, "STREAMING")
+		cancel()
+	}
 	if f.Kind != "foreign-events" {
 		topic = n.checkpointTopic()
 	} else if f.A%4 < 2 {
@@ -324,7 +333,7 @@ func (n *nemesis) foreign(ctx context.Context, f fault, end time.Time) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 45*time.Second)
 	defer cancel()
 	client, err := kgo.NewClient(kgo.SeedBrokers(strings.Split(n.servers.cluster.Bootstrap, ",")...), kgo.DefaultProduceTopic(topic),
-		kgo.TransactionalID(fmt.Sprintf("foreign-%s-%d", n.prefix, f.At.Milliseconds())), kgo.TransactionTimeout(15*time.Second))
+		kgo.TransactionalID(fmt.Sprintf("%s-%s-%d", f.Kind, n.prefix, f.At.Milliseconds())), kgo.TransactionTimeout(15*time.Second))
 	if err != nil {
 		return err
 	}
