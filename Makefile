@@ -128,17 +128,29 @@ image-proof: ## as root: build docker/Dockerfile without an engine, and prove wh
 sbom: build ## what bin/millrace is made of, C libraries included: bin/sbom.cdx.json (CycloneDX)
 	@go run ./tests/sbom bin/millrace > bin/sbom.cdx.json && echo bin/sbom.cdx.json
 
+# More flags of a benchmark, such as BENCH="-events 1000000 -logs MySQL"; bin/bench all -h lists them.
+BENCH ?=
+
 .PHONY: bench
-bench: ## the rooms' benchmarks, with allocations
-	go test -run '^$$' -bench . -benchmem $(ROOMS)
+bench: bin/bench ## everything, beside Debezium: about an hour and a half; writes page, plots and raw numbers into tests/bench/results
+	@MILLRACE_BINARY=$(CURDIR)/bin/millrace bin/bench all -out tests/bench/results $(BENCH)
 
-# Events of each log of bench-quick.
-BENCH_EVENTS ?= 200000
+.PHONY: bench-quick bench-side bench-latency bench-memory bench-idle
+bench-quick: ## how fast the program catches up, alone: before a broker that keeps nothing
+bench-side: ## Debezium and Millrace catch up with the same logs in turns, on Apache Kafka
+bench-latency: ## COMMIT to consumer on Apache Kafka at fixed rates, beside Debezium
+bench-memory: ## the most that is taken for ten million events, for rows of 1 MiB, for one transaction of 5 GB
+bench-idle: ## what is used while nothing happens
+bench-quick bench-side bench-latency bench-memory bench-idle: bench-%: bin/bench
+	@MILLRACE_BINARY=$(CURDIR)/bin/millrace bin/bench $* $(BENCH)
 
-.PHONY: bench-quick
-bench-quick: build ## how fast the program catches up, with a real MySQL and an embedded Kafka; BENCH_EVENTS=200000
+.PHONY: bin/bench
+bin/bench: build
 	@go build -o bin/bench ./tests/bench
-	@MILLRACE_BINARY=$(CURDIR)/bin/millrace bin/bench quick -events $(BENCH_EVENTS)
+
+.PHONY: bench-rooms
+bench-rooms: ## the rooms' benchmarks, with allocations
+	go test -run '^$$' -bench . -benchmem $(ROOMS)
 
 $(GOLANGCI):
 	@echo "installing golangci-lint $(GOLANGCI_VERSION) into $(CACHE)/bin (some minutes, once)"
@@ -149,18 +161,3 @@ $(GOLANGCI):
 .PHONY: clean
 clean: ## remove what was built; the cache of servers stays
 	rm -rf bin
-
-.PHONY: bench-side
-bench-side: build ## Debezium and Millrace catch up with the same log in turns; BENCH_EVENTS=200000, HEAP=1g
-	@go build -o bin/bench ./tests/bench
-	@MILLRACE_BINARY=$(CURDIR)/bin/millrace bin/bench side -events $(BENCH_EVENTS) -heap $(or $(HEAP),1g)
-
-.PHONY: bench-memory
-bench-memory: build ## peak memory for a backlog of ten million events and for one transaction; BACKLOG=10000000 GIGABYTES=5
-	@go build -o bin/bench ./tests/bench
-	@MILLRACE_BINARY=$(CURDIR)/bin/millrace bin/bench memory -events $(or $(BACKLOG),10000000) -gigabytes $(or $(GIGABYTES),5)
-
-.PHONY: bench-latency
-bench-latency: build ## commit to consumer on Apache Kafka at fixed rates, exactly once beside at-least-once; BENCH_SECONDS=20
-	@go build -o bin/bench ./tests/bench
-	@MILLRACE_BINARY=$(CURDIR)/bin/millrace bin/bench latency -seconds $(or $(BENCH_SECONDS),20)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"strconv"
 	"time"
@@ -11,19 +12,11 @@ import (
 	"millrace/tests/services"
 )
 
-// debezium is a worker of Kafka Connect with Debezium's connector.
-type debezium struct {
-	worker *services.ConnectWorker
-	// name is the connector's, from the offsets where it begins each run.
-	name   string
-	config map[string]string
-	from   json.RawMessage
-}
-
-// startDebezium starts the worker as its users would tune it for throughput.
-func startDebezium(ctx context.Context, kafka *services.Cluster, heap string) (*debezium, error) {
-	worker, err := services.StartConnect(ctx, kafka, services.ConnectOptions{
+// startConnect starts a worker as Debezium's users would tune it for throughput.
+func startConnect(ctx context.Context, kafka *services.Cluster, heap string) (*services.ConnectWorker, error) {
+	return services.StartConnect(ctx, kafka, services.ConnectOptions{
 		Group: "bench-connect", JVM: []string{"-Xms" + heap, "-Xmx" + heap, "-XX:+UseParallelGC"},
+		Plugins: []services.ConnectPlugin{services.PluginMariaDB, services.PluginAvro},
 		Settings: map[string]string{
 			"exactly.once.source.support": "enabled",
 			"producer.linger.ms":          "20",
@@ -34,45 +27,49 @@ func startDebezium(ctx context.Context, kafka *services.Cluster, heap string) (*
 			"value.converter":             "org.apache.kafka.connect.storage.StringConverter",
 		},
 	})
+}
+
+// debezium is one of Debezium's connectors.
+type debezium struct {
+	worker *services.ConnectWorker
+	// name is the connector's, from the offsets where it begins each run.
+	name   string
+	config map[string]string
+	from   json.RawMessage
+}
+
+// place makes a connector that stands where the log will begin, with more
+// settings than all have.
+func (t *track) place(ctx context.Context, b *binlog, more map[string]string) (*debezium, error) {
+	topic, err := t.topic(ctx, 1)
 	if err != nil {
 		return nil, err
 	}
-	return &debezium{worker: worker}, nil
-}
-
-// place makes the table and a connector that stands where its log will begin.
-func (d *debezium) place(ctx context.Context, s *sides, b *binlog) error {
-	if err := b.create(ctx, s.database); err != nil {
-		return err
-	}
-	s.runs++
-	topic := fmt.Sprintf("side%d.order", s.runs)
-	if _, err := s.admin.CreateTopic(ctx, 1, 1, nil, topic); err != nil {
-		return fmt.Errorf("make a topic: %w", err)
-	}
-	d.name = "debezium-" + b.table
-	d.config = d.settings(s, b, topic)
+	d := &debezium{worker: t.worker, name: "debezium" + strconv.Itoa(t.runs)}
+	d.config = t.settings(d.name, b, topic)
+	maps.Copy(d.config, more)
 	if err := d.worker.Create(ctx, d.name, d.config); err != nil {
-		return fmt.Errorf("%w\n%s", err, d.worker.Tail(60))
+		return nil, fmt.Errorf("%w\n%s", err, d.worker.Tail(60))
 	}
-	if err := d.first(ctx, s, b, topic); err != nil {
-		return err
+	if err := t.first(ctx, b, topic); err != nil {
+		return nil, fmt.Errorf("%w\n%s", err, d.worker.Tail(60))
 	}
 	if err := d.stop(ctx); err != nil {
-		return err
+		return nil, err
 	}
-	return d.call(ctx, http.MethodGet, "/offsets", nil, &d.from)
+	return d, d.call(ctx, http.MethodGet, "/offsets", nil, &d.from)
 }
 
 // first writes rows until one arrives: no position is stored before the first
 // record, and nothing tells when the connector has begun to read.
-func (d *debezium) first(ctx context.Context, s *sides, b *binlog, topic string) error {
+func (t *track) first(ctx context.Context, b *binlog, topic string) error {
 	for n := 0; ; n++ {
-		if err := s.database.Exec(ctx, fmt.Sprintf("INSERT INTO bench.%s VALUES ('first-%d','order','1','OrderPlaced','{}')", b.table, n)); err != nil {
+		_, _, payload := parts(n)
+		if err := t.database.Exec(ctx, fmt.Sprintf("INSERT INTO bench.%s VALUES ('first-%s-%d','order','1','OrderPlaced','%s')", b.table, topic, n, payload)); err != nil {
 			return fmt.Errorf("write a first row: %w", err)
 		}
 		patience, cancel := context.WithTimeout(ctx, time.Second)
-		err := s.grown(patience, topic, 1)
+		err := t.grown(patience, topic, 1)
 		cancel()
 		if err == nil || n > 60 || ctx.Err() != nil {
 			return err
@@ -80,21 +77,26 @@ func (d *debezium) first(ctx context.Context, s *sides, b *binlog, topic string)
 	}
 }
 
-// settings are the connector's, as its users would tune it for throughput.
-func (d *debezium) settings(s *sides, b *binlog, topic string) map[string]string {
-	return map[string]string{
+// settings are a connector's, as its users would tune it for throughput.
+func (t *track) settings(name string, b *binlog, topic string) map[string]string {
+	d := t.database
+	settings := map[string]string{
 		"connector.class": "io.debezium.connector.mysql.MySqlConnector", "tasks.max": "1",
-		"database.hostname": s.database.Host, "database.port": strconv.Itoa(s.database.Port),
-		"database.user": s.database.User, "database.password": s.database.Password,
-		"database.server.id": "64" + strconv.Itoa(s.runs), "topic.prefix": "debezium." + b.table, "table.include.list": "bench\\." + b.table,
+		"database.hostname": d.Host, "database.port": strconv.Itoa(d.Port), "database.user": d.User, "database.password": d.Password,
+		"database.server.id": "64" + strconv.Itoa(t.runs), "topic.prefix": name, "table.include.list": "bench\\." + b.table,
 		"snapshot.mode": "no_data", "exactly.once.support": "required", "transaction.boundary": "poll", "include.schema.changes": "false",
-		"schema.history.internal.kafka.bootstrap.servers": s.kafka.Bootstrap,
-		"schema.history.internal.kafka.topic":             "history." + b.table,
-		"transforms":                                      "outbox",
-		"transforms.outbox.type":                          "io.debezium.transforms.outbox.EventRouter", "transforms.outbox.route.topic.replacement": topic,
+		"schema.history.internal.kafka.bootstrap.servers": t.kafka.Bootstrap, "schema.history.internal.kafka.topic": "history." + name,
+		"transforms": "outbox", "transforms.outbox.type": routerType, "transforms.outbox.route.topic.replacement": topic,
 		// What pays for throughput.
-		"database.ssl.mode": "disabled", "driver.allowPublicKeyRetrieval": "true", "extended.headers.enabled": "false", "max.batch.size": "16384", "max.queue.size": "65536", "poll.interval.ms": "10",
+		"database.ssl.mode": "disabled", "driver.allowPublicKeyRetrieval": "true", "extended.headers.enabled": "false",
+		"max.batch.size": "16384", "max.queue.size": "65536", "poll.interval.ms": "10",
 	}
+	if d.Flavor == services.FlavorMariaDB {
+		settings["connector.class"] = "io.debezium.connector.mariadb.MariaDbConnector"
+		settings["database.ssl.mode"] = "disable"
+		delete(settings, "driver.allowPublicKeyRetrieval")
+	}
+	return settings
 }
 
 func (d *debezium) call(ctx context.Context, method, path string, body, out any) error {

@@ -1,139 +1,138 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"text/tabwriter"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
-
-	"millrace/tests/services"
 )
 
-// stand is what one latency run needs.
-type stand struct {
-	binary, registry string
-	database         *services.Database
-	kafka            *services.Cluster
-	runs             int
+// latencyRow is how long events took under one rate.
+type latencyRow struct {
+	Program string    `json:"program"`
+	Wanted  int       `json:"wanted"`
+	Reached float64   `json:"reached"`
+	Millis  []float64 `json:"millis"` // by quantiles
+	Micros  float64   `json:"cpuMicros"`
+}
+
+var (
+	quantiles   = []float64{0.5, 0.9, 0.99, 0.999, 1}
+	latencyHead = []string{"program", "tx/s wanted", "reached", "p50 ms", "p90", "p99", "p99.9", "max", "CPU us/event"}
+)
+
+func (l latencyRow) row() []string {
+	row := []string{l.Program, fmt.Sprint(l.Wanted), thousands(l.Reached)}
+	for _, ms := range l.Millis {
+		row = append(row, fmt.Sprintf("%.1f", ms))
+	}
+	return append(row, fmt.Sprintf("%.0f", l.Micros))
 }
 
 // warmUp is how long the broker is warmed up.
 const warmUp = 20 * time.Second
 
-// latency measures each rate in each mode, in turns.
-func latency(ctx context.Context, rates string, each time.Duration, out io.Writer) error {
-	s := &stand{binary: os.Getenv(services.EnvBinary)}
-	if s.binary == "" {
-		return errors.New("set " + services.EnvBinary + " to the program, or run make bench-latency")
-	}
-	var err error
-	if s.database, err = services.StartMySQL(ctx, services.DatabaseOptions{Args: []string{"--sync-binlog=0", "--innodb-flush-log-at-trx-commit=0"}}); err != nil {
-		return err
-	}
-	defer s.database.Close() //nolint:errcheck // the benchmark's own
-	if s.kafka, err = services.StartKafka(ctx, services.KafkaOptions{}); err != nil {
-		return err
-	}
-	defer s.kafka.Close() //nolint:errcheck // the benchmark's own
-	var closeRegistry func()
-	if s.registry, closeRegistry, err = startRegistry(ctx); err != nil {
-		return err
-	}
-	defer closeRegistry()
+// latency measures each rate with each program, in turns.
+func (t *track) latency(ctx context.Context, rates []int, each time.Duration) ([]latencyRow, error) {
 	// Not counted: whoever came first would measure the broker's compiler, too.
-	fmt.Fprintf(os.Stderr, "bench: warming up for %s\n", warmUp)
-	if _, err := s.measure(ctx, "exactly-once", 1000, warmUp); err != nil {
-		return fmt.Errorf("warm up: %w", err)
+	say("warming up for %s", warmUp)
+	ways := t.quickWays()
+	if _, err := t.paced(ctx, ways[0], 1000, warmUp); err != nil {
+		return nil, fmt.Errorf("warm up: %w", err)
 	}
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "before COMMIT to read_committed consumer\ttx/s wanted\treached\tp50 ms\tp90\tp99\tp99.9\tmax\tCPU us/event\tpeak RSS MB")
-	for rate := range strings.SplitSeq(rates, ",") {
-		n, err := strconv.Atoi(rate)
-		if err != nil || n <= 0 {
-			return fmt.Errorf("read the rate %q: want a number", rate)
-		}
-		for _, mode := range []string{"exactly-once", "at-least-once"} {
-			fmt.Fprintf(os.Stderr, "bench: %s at %d tx/s for %s\n", mode, n, each)
-			line, err := s.measure(ctx, mode, n, each)
+	var rows []latencyRow
+	for _, rate := range rates {
+		for _, w := range ways {
+			say("%s at %d tx/s for %s", w.name, rate, each)
+			row, err := t.paced(ctx, w, rate, each)
 			if err != nil {
-				return fmt.Errorf("%s at %d: %w", mode, n, err)
+				return rows, fmt.Errorf("%s at %d: %w", w.name, rate, err)
 			}
-			fmt.Fprintf(w, "%s\t%d\t%s\n", mode, n, line)
+			rows = append(rows, row)
+			say("%s", strings.Join(row.row(), "  "))
 		}
 	}
-	return w.Flush()
+	return rows, nil
 }
 
-// measure runs the program under one rate.
-func (s *stand) measure(ctx context.Context, mode string, rate int, each time.Duration) (string, error) {
-	s.runs++
-	dir, err := os.MkdirTemp("", "millrace-bench-")
+// quickWays are set for latency, not for throughput.
+func (t *track) quickWays() []way {
+	return []way{
+		{name: "Millrace, exactly once", start: t.millrace(nil, avroTo(t.registry.URL))},
+		{name: "Millrace, at least once", start: t.millrace(map[string]string{"millrace.delivery": "at-least-once"}, avroTo(t.registry.URL))},
+		{name: "Debezium, exactly once", start: t.debeziumNow},
+	}
+}
+
+// debeziumNow starts a new connector at the end of the log, with settings for
+// latency.
+func (t *track) debeziumNow(ctx context.Context, b *binlog, topic string) (int, func() error, error) {
+	d, err := t.place(ctx, b, map[string]string{"poll.interval.ms": "1", "producer.override.linger.ms": "0"})
 	if err != nil {
-		return "", fmt.Errorf("make a work folder: %w", err)
+		return 0, nil, err
 	}
-	defer os.RemoveAll(dir) //nolint:errcheck // a temporary folder
-	b := &binlog{table: "rate" + strconv.Itoa(s.runs), perTx: 1}
-	if err := fill(ctx, s.database, b); err != nil { // the table, and where it begins
-		return "", err
-	}
-	topic := "latency" + strconv.Itoa(s.runs) + ".order"
-	if err := configure(dir, s.database, b, map[string]string{
-		"millrace.delivery": mode, "transforms.outbox.route.topic.replacement": "latency" + strconv.Itoa(s.runs) + ".${routedByValue}",
-	}, map[string]string{
-		"bootstrap.servers": s.kafka.Bootstrap, "key.converter": "org.apache.kafka.connect.storage.StringConverter",
-		"value.converter": "io.confluent.connect.avro.AvroConverter", "value.converter.schema.registry.url": s.registry,
-	}); err != nil {
-		return "", err
-	}
-	p, err := startProgram(ctx, s.binary, dir)
+	return d.start(ctx, b, topic)
+}
+
+// paced runs a program under one rate.
+func (t *track) paced(ctx context.Context, w way, rate int, each time.Duration) (latencyRow, error) {
+	row := latencyRow{Program: w.name, Wanted: rate}
+	topic, err := t.topic(ctx, 6)
 	if err != nil {
-		return "", err
+		return row, err
+	}
+	b := &binlog{table: "rate" + strconv.Itoa(t.runs), perTx: 1}
+	if err := fill(ctx, t.database, b); err != nil { // the table, and where it begins
+		return row, err
+	}
+	pid, stop, err := w.start(ctx, b, topic)
+	if err != nil {
+		return row, err
 	}
 	warm := rate * 3 // not counted
 	sent := make([]int64, warm+rate*int(each.Seconds()))
 	took := make([]time.Duration, len(sent))
+	running, cancel := context.WithTimeout(ctx, each+2*time.Minute)
+	defer cancel()
 	read := make(chan error, 1)
-	go func() { read <- s.consume(p.running, topic, sent, took) }()
+	go func() { read <- t.consume(running, topic, sent, took) }()
+	before, err := cpuOf(pid)
 	began := time.Now()
-	err = s.write(p.running, b, rate, sent)
-	reached := float64(len(sent)) / time.Since(began).Seconds()
+	if err == nil {
+		err = t.write(running, b, rate, sent)
+	}
+	row.Reached = float64(len(sent)) / time.Since(began).Seconds()
 	if err == nil {
 		err = <-read
 	}
-	if err := p.stop(err); err != nil {
-		return "", err
+	if after, e := cpuOf(pid); e == nil {
+		row.Micros = float64((after - before).Microseconds()) / float64(len(sent))
 	}
-	cost, err := p.used(time.Since(began), len(sent))
-	if err != nil {
-		return "", err
+	if err := errors.Join(err, stop()); err != nil {
+		return row, err
 	}
 	took = took[warm:]
 	slices.Sort(took)
-	var line strings.Builder
-	fmt.Fprintf(&line, "%.0f", reached)
-	for _, q := range []float64{0.5, 0.9, 0.99, 0.999, 1} {
+	for _, q := range quantiles {
 		at := min(int(q*float64(len(took))), len(took)-1)
-		fmt.Fprintf(&line, "\t%.1f", float64(took[at].Microseconds())/1000)
+		row.Millis = append(row.Millis, float64(took[at].Microseconds())/1000)
 	}
-	fmt.Fprintf(&line, "\t%.0f\t%d", cost.cpuMicros, cost.rssMB)
-	return line.String(), nil
+	return row, nil
 }
 
 // write commits one row every 1/rate seconds, and notes when each was begun.
 // A writer that is late does not wait: the rate that was reached is printed.
-func (s *stand) write(ctx context.Context, b *binlog, rate int, sent []int64) error {
-	db := s.database.Open("")
+func (t *track) write(ctx context.Context, b *binlog, rate int, sent []int64) error {
+	db := t.database.Open("")
 	defer db.Close() //nolint:errcheck // nothing is lost with it
 	db.SetMaxIdleConns(writers)
 	var next atomic.Int64
@@ -177,8 +176,8 @@ func insertOne(ctx context.Context, insert *sql.Stmt, n int, sent []int64) error
 }
 
 // consume reads until every event has come, and notes how long each took.
-func (s *stand) consume(ctx context.Context, topic string, sent []int64, took []time.Duration) error {
-	client, err := kgo.NewClient(kgo.SeedBrokers(s.kafka.Bootstrap), kgo.ConsumeTopics(topic), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+func (t *track) consume(ctx context.Context, topic string, sent []int64, took []time.Duration) error {
+	client, err := kgo.NewClient(kgo.SeedBrokers(t.kafka.Bootstrap), kgo.ConsumeTopics(topic), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchMinBytes(1), kgo.FetchMaxWait(time.Second), kgo.MetadataMinAge(100*time.Millisecond), kgo.UnknownTopicRetries(-1))
 	if err != nil {
 		return fmt.Errorf("make the consumer: %w", err)
@@ -191,6 +190,9 @@ func (s *stand) consume(ctx context.Context, topic string, sent []int64, took []
 		}
 		now := time.Now().UnixNano()
 		for _, r := range fetches.Records() {
+			if bytes.HasPrefix(header(r, "id"), []byte("first-")) {
+				continue // what a connector was placed with
+			}
 			n, err := strconv.ParseUint(string(header(r, "id")[:8]), 16, 32)
 			if err != nil {
 				return fmt.Errorf("read an event's id: %w", err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,10 +18,17 @@ type binlog struct {
 	table  string
 	perTx  int
 	events int
+	// text says that the payload's column is of text, not of JSON.
+	text bool
 	// whole says that all events stand in one transaction, pad by how many
 	// bytes their payloads are longer.
 	whole bool
 	pad   int
+	// spare counts rows of another table, which nobody captures, per transaction.
+	spare int
+	// types and keys are how many aggregate types and aggregates there are, one
+	// and 1,000 when 0.
+	types, keys int
 	// start is where it begins, as millrace.start takes it.
 	start string
 	// made says that the table is there.
@@ -38,13 +46,10 @@ func fill(ctx context.Context, d *services.Database, b *binlog) error {
 	if err := b.create(ctx, d); err != nil {
 		return err
 	}
-	var file string
-	var pos int64
-	var ignored [3]sql.NullString
-	if err := db.QueryRowContext(ctx, "SHOW BINARY LOG STATUS").Scan(&file, &pos, &ignored[0], &ignored[1], &ignored[2]); err != nil {
-		return fmt.Errorf("ask where the log ends: %w", err)
+	var err error
+	if b.start, err = logEnd(ctx, d, db); err != nil {
+		return err
 	}
-	b.start = fmt.Sprintf("%s:%d", file, pos)
 	if b.whole {
 		return b.writeWhole(ctx, d)
 	}
@@ -63,13 +68,35 @@ func fill(ctx context.Context, d *services.Database, b *binlog) error {
 	return nil
 }
 
+// logEnd returns where the log ends, as millrace.start takes it.
+func logEnd(ctx context.Context, d *services.Database, db *sql.DB) (string, error) {
+	query, columns := "SHOW BINARY LOG STATUS", 5
+	if d.Flavor == services.FlavorMariaDB {
+		query, columns = "SHOW MASTER STATUS", 4
+	}
+	row := make([]sql.NullString, columns)
+	into := make([]any, columns)
+	for i := range row {
+		into[i] = &row[i]
+	}
+	if err := db.QueryRowContext(ctx, query).Scan(into...); err != nil {
+		return "", fmt.Errorf("ask where the log ends: %w", err)
+	}
+	return row[0].String + ":" + row[1].String, nil
+}
+
 // create makes the table, and begins a new file of the log.
 func (b *binlog) create(ctx context.Context, d *services.Database) error {
-	statements := []string{"CREATE DATABASE IF NOT EXISTS bench",
-		"CREATE TABLE bench." + b.table + " (id CHAR(36) CHARACTER SET ascii NOT NULL PRIMARY KEY, aggregatetype VARCHAR(64) NOT NULL, " +
-			"aggregateid VARCHAR(64) NOT NULL, type VARCHAR(64) NOT NULL, payload JSON NOT NULL)", "FLUSH BINARY LOGS"}
+	payload := "JSON"
+	if b.text {
+		payload = "LONGTEXT"
+	}
+	columns := " (id CHAR(36) CHARACTER SET ascii NOT NULL PRIMARY KEY, aggregatetype VARCHAR(64) NOT NULL, " +
+		"aggregateid VARCHAR(64) NOT NULL, type VARCHAR(64) NOT NULL, payload " + payload + " NOT NULL)"
+	statements := []string{"CREATE DATABASE IF NOT EXISTS bench", "CREATE TABLE bench." + b.table + columns,
+		"CREATE TABLE bench." + b.table + "_spare" + columns, "FLUSH BINARY LOGS"}
 	if b.made {
-		statements = statements[2:]
+		statements = statements[3:]
 	}
 	if err := d.Exec(ctx, statements...); err != nil {
 		return fmt.Errorf("make the table: %w", err)
@@ -89,19 +116,41 @@ func (b *binlog) write(ctx context.Context, db *sql.DB, next *atomic.Int64) erro
 		for n := first; n < min(first+b.perTx, b.events); n++ {
 			rows = append(rows, b.event(n))
 		}
-		if _, err := db.ExecContext(ctx, "INSERT INTO bench."+b.table+" VALUES "+strings.Join(rows, ",")); err != nil {
+		if err := b.insert(ctx, db, b.table, rows); err != nil {
+			return err
+		}
+		if b.spare == 0 {
+			continue
+		}
+		rows = rows[:0]
+		for n := range b.spare {
+			rows = append(rows, b.event(first*b.spare+n))
+		}
+		if err := b.insert(ctx, db, b.table+"_spare", rows); err != nil {
 			return err
 		}
 	}
 }
 
+func (b *binlog) insert(ctx context.Context, db *sql.DB, table string, rows []string) error {
+	_, err := db.ExecContext(ctx, "INSERT INTO bench."+table+" VALUES "+strings.Join(rows, ","))
+	return err
+}
+
 // event is one row; the same number gives the same row.
 func (b *binlog) event(n int) string {
 	id, aggregate, payload := parts(n)
+	kind := "order"
+	if b.types > 0 {
+		kind += strconv.Itoa(n % b.types)
+	}
+	if b.keys > 0 {
+		aggregate = n * 7919 % b.keys
+	}
 	if b.pad > 0 {
 		payload = strings.TrimSuffix(payload, `"}`) + strings.Repeat(" x", b.pad/2) + `"}`
 	}
-	return fmt.Sprintf("('%s','order','%d','OrderPlaced','%s')", id, aggregate, payload)
+	return fmt.Sprintf("('%s','%s','%d','OrderPlaced','%s')", id, kind, aggregate, payload)
 }
 
 // parts are the columns of one row that differ.

@@ -4,47 +4,53 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"strings"
-	"text/tabwriter"
 
 	"millrace/tests/services"
 )
 
-// memory shows how much the program takes for a backlog of many events, and
-// for one transaction that is many times larger than that.
-func memory(ctx context.Context, events, gigabytes int, out io.Writer) error {
-	binary := os.Getenv(services.EnvBinary)
-	if binary == "" {
-		return errors.New("set " + services.EnvBinary + " to the program, or run make bench-memory")
-	}
-	d, err := services.StartMySQL(ctx, services.DatabaseOptions{Args: []string{"--sync-binlog=0", "--innodb-flush-log-at-trx-commit=0", "--max-binlog-size=1G"}})
+// memoryRow is what the program took at most for one log.
+type memoryRow struct {
+	Log    string `json:"log"`
+	Events int    `json:"events"`
+	Cost   cost   `json:"cost"`
+}
+
+var memoryHead = []string{"catching up, exactly once, payload a declared record", "events", "events/s", "peak MB"}
+
+func (m memoryRow) row() []string {
+	return []string{m.Log, fmt.Sprint(m.Events), thousands(m.Cost.Rate), fmt.Sprint(m.Cost.PeakMB)}
+}
+
+// memory shows how much the program takes for a backlog of many events, for
+// rows of a megabyte, and for one transaction that is many times larger.
+func memory(ctx context.Context, binary string, backlog, gigabytes int) ([]memoryRow, error) {
+	d, err := startDatabase(ctx, services.FlavorMySQL)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer d.Close() //nolint:errcheck // the benchmark's own
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "catch-up, exactly once, typed JSON payload\tevents\tevents/s\tpeak RSS MB")
+	var rows []memoryRow
 	for _, b := range []*binlog{
-		{name: "a backlog in 100-row transactions", table: "backlog", perTx: 100, events: events},
+		{name: "a backlog in 100-row transactions", table: "backlog", perTx: 100, events: backlog},
+		{name: "rows of 1 MiB", table: "wide", perTx: 1, pad: 1 << 20, events: 2000},
 		{name: fmt.Sprintf("one transaction of %d GB", gigabytes), table: "huge", whole: true, pad: hugePad, events: gigabytes * (1_000_000_000 / hugeRow)},
 	} {
-		fmt.Fprintf(os.Stderr, "bench: filling %d events, %s\n", b.events, b.name)
+		say("filling %d events: %s", b.events, b.name)
 		if err := fill(ctx, d, b); err != nil {
-			return err
+			return nil, err
 		}
-		fmt.Fprintln(os.Stderr, "bench: catching up")
-		r, err := catchUp(ctx, binary, d, b)
+		c, err := catchUp(ctx, binary, d, b, variant{connector: map[string]string{"producer.override.max.request.size": "2097152"}})
 		if err != nil {
-			return fmt.Errorf("%s: %w", b.name, err)
+			return nil, fmt.Errorf("%s: %w", b.name, err)
 		}
-		fmt.Fprintf(w, "%s\t%d\t%.0f\t%d\n", b.name, b.events, r.rate, r.rssMB)
-		if err := d.Exec(ctx, "DROP TABLE bench."+b.table); err != nil {
-			return fmt.Errorf("drop the table: %w", err)
+		rows = append(rows, memoryRow{b.name, b.events, c})
+		say("%s: %s events/s, %d MB", b.name, thousands(c.Rate), c.PeakMB)
+		if err := d.Exec(ctx, "DROP TABLE bench."+b.table, "DROP TABLE bench."+b.table+"_spare"); err != nil {
+			return nil, fmt.Errorf("drop the table: %w", err)
 		}
 	}
-	return w.Flush()
+	return rows, nil
 }
 
 // A row of the huge transaction takes about hugeRow bytes in the log.

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net"
 	"net/http"
@@ -18,7 +17,6 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"text/tabwriter"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/sr/srfake"
@@ -26,99 +24,69 @@ import (
 	"millrace/tests/services"
 )
 
-// quick fills two logs and lets the program catch up with each, payloads typed
-// into a declared record.
-func quick(ctx context.Context, events int, out io.Writer) error {
-	binary := os.Getenv(services.EnvBinary)
-	if binary == "" {
-		return errors.New("set " + services.EnvBinary + " to the program, or run make bench-quick")
-	}
-	d, err := services.StartMySQL(ctx, services.DatabaseOptions{Args: []string{"--sync-binlog=0", "--innodb-flush-log-at-trx-commit=0", "--max-binlog-size=1G"}})
-	if err != nil {
-		return err
-	}
-	defer d.Close() //nolint:errcheck // the benchmark's own
-	logs := []*binlog{
-		{name: "single-row transactions", table: "single", perTx: 1, events: events},
-		{name: "100-row transactions", table: "hundred", perTx: 100, events: events},
-	}
-	for _, b := range logs {
-		fmt.Fprintf(os.Stderr, "bench: filling %d events in %s\n", b.events, b.name)
-		if err := fill(ctx, d, b); err != nil {
-			return err
-		}
-	}
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "catch-up, exactly once, typed JSON payload\tevents/s\tCPU us/event\tpeak RSS MB")
-	for _, b := range logs {
-		r, err := catchUp(ctx, binary, d, b)
-		if err != nil {
-			return fmt.Errorf("%s: %w", b.name, err)
-		}
-		fmt.Fprintf(w, "%s\t%.0f\t%.2f\t%d\n", b.name, r.rate, r.cpuMicros, r.rssMB)
-	}
-	return w.Flush()
+// A variant is how the program is configured, over what configure gives.
+type variant struct {
+	connector, worker map[string]string
 }
 
-// result is what one run of the program cost.
-type result struct {
-	rate, cpuMicros float64
-	rssMB           int64
+// avroTo are the worker's settings for values in Avro.
+func avroTo(registry string) map[string]string {
+	return map[string]string{"value.converter": "io.confluent.connect.avro.AvroConverter", "value.converter.schema.registry.url": registry}
 }
 
-// catchUp runs the program against an empty broker until every event of the
-// log is delivered.
-func catchUp(ctx context.Context, binary string, d *services.Database, b *binlog) (result, error) {
+// catchUp runs the program against an empty broker, which keeps nothing, until
+// every event of the log is delivered.
+func catchUp(ctx context.Context, binary string, d *services.Database, b *binlog, v variant) (cost, error) {
 	dir, err := os.MkdirTemp("", "millrace-bench-")
 	if err != nil {
-		return result{}, fmt.Errorf("make a work folder: %w", err)
+		return cost{}, fmt.Errorf("make a work folder: %w", err)
 	}
 	defer os.RemoveAll(dir) //nolint:errcheck // a temporary folder
 	broker, stop, err := startBroker(ctx)
 	if err != nil {
-		return result{}, err
+		return cost{}, err
 	}
 	defer stop()
 	admin, release, err := services.ReservePort()
 	if err != nil {
-		return result{}, err
+		return cost{}, err
 	}
 	defer release()
 	url := "http://127.0.0.1:" + strconv.Itoa(admin)
 	registry, closeRegistry, err := startRegistry(ctx)
 	if err != nil {
-		return result{}, err
+		return cost{}, err
 	}
 	defer closeRegistry()
-	if err := configure(dir, d, b, nil, map[string]string{
-		"bootstrap.servers": broker, "listeners": url, "key.converter": "org.apache.kafka.connect.storage.StringConverter",
-		"value.converter": "io.confluent.connect.avro.AvroConverter", "value.converter.schema.registry.url": registry,
-	}); err != nil {
-		return result{}, err
+	worker := avroTo(registry)
+	maps.Copy(worker, map[string]string{"bootstrap.servers": broker, "listeners": url, "key.converter": "org.apache.kafka.connect.storage.StringConverter"})
+	maps.Copy(worker, v.worker)
+	if err := configure(dir, d, b, v.connector, worker); err != nil {
+		return cost{}, err
 	}
 	p, err := startProgram(ctx, binary, dir)
 	if err != nil {
-		return result{}, err
+		return cost{}, err
 	}
-	took, measured := deliveries(p.running, url, b.events)
-	if err := p.stop(measured); err != nil {
-		return result{}, err
-	}
-	return p.used(took, b.events)
+	c, measured := p.deliveries(url, b.events)
+	return c, p.stop(measured)
 }
 
 // program is the real one, under measurement.
 type program struct {
-	cmd  *exec.Cmd
-	log  bytes.Buffer
-	done chan error
+	cmd   *exec.Cmd
+	began time.Time
+	log   bytes.Buffer
+	done  chan error
 	// running ends with the program, which then says why.
 	running context.Context //nolint:containedctx // it is the process's life
 }
 
-func startProgram(ctx context.Context, binary, dir string) (*program, error) {
-	p := &program{done: make(chan error, 1)}
-	p.cmd = exec.Command(binary, "run", filepath.Join(dir, "worker.properties"), filepath.Join(dir, "outbox.json"))
+// startProgram runs the program on what configure wrote into dir, and on more
+// connectors' files.
+func startProgram(ctx context.Context, binary, dir string, more ...string) (*program, error) {
+	p := &program{began: time.Now(), done: make(chan error, 1)}
+	p.cmd = exec.Command(binary, append([]string{"run", filepath.Join(dir, "worker.properties"), filepath.Join(dir, "outbox.json")}, more...)...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.log, &p.log
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := p.cmd.Start(); err != nil {
@@ -139,20 +107,6 @@ func (p *program) stop(measured error) error {
 	return nil
 }
 
-// used returns what the program that has ended cost.
-func (p *program) used(took time.Duration, events int) (result, error) {
-	usage, ok := p.cmd.ProcessState.SysUsage().(*syscall.Rusage)
-	if !ok {
-		return result{}, errors.New("the system does not say what the program used")
-	}
-	cpu := p.cmd.ProcessState.UserTime() + p.cmd.ProcessState.SystemTime()
-	return result{
-		rate:      float64(events) / took.Seconds(),
-		cpuMicros: float64(cpu.Microseconds()) / float64(events),
-		rssMB:     usage.Maxrss >> 10,
-	}, nil
-}
-
 // startRegistry runs an embedded schema registry.
 func startRegistry(ctx context.Context) (url string, stop func(), err error) {
 	var lc net.ListenConfig
@@ -171,8 +125,12 @@ func configure(dir string, d *services.Database, b *binlog, connector, worker ma
 	for key, value := range worker {
 		fmt.Fprintf(&properties, "%s=%s\n", key, value)
 	}
+	class := "io.debezium.connector.mysql.MySqlConnector"
+	if d.Flavor == services.FlavorMariaDB {
+		class = "io.debezium.connector.mariadb.MariaDbConnector"
+	}
 	settings := map[string]string{
-		"connector.class":   "io.debezium.connector.mysql.MySqlConnector",
+		"connector.class":   class,
 		"database.hostname": d.Host, "database.port": strconv.Itoa(d.Port),
 		"database.user": services.ConnectorUser, "database.password": services.ConnectorPassword,
 		"database.server.id": "6400", "topic.prefix": "bench", "table.include.list": "bench\\." + b.table,
@@ -183,6 +141,7 @@ func configure(dir string, d *services.Database, b *binlog, connector, worker ma
 		"millrace.schemas.path":                     filepath.Join(dir, "schemas"),
 	}
 	maps.Copy(settings, connector)
+	maps.DeleteFunc(settings, func(_, value string) bool { return value == "" })
 	name := cmp.Or(settings["name"], b.table)
 	config, err := json.Marshal(map[string]any{"name": name, "config": settings})
 	if err != nil {
@@ -202,29 +161,47 @@ func configure(dir string, d *services.Database, b *binlog, connector, worker ma
 	return nil
 }
 
-// deliveries returns how long it took from the first commit with events to
-// the last event, by the program's own metrics.
-func deliveries(ctx context.Context, url string, events int) (time.Duration, error) {
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Minute)
+// deliveries measures from the first delivery to the last, by the program's own
+// metrics.
+func (p *program) deliveries(url string, events int) (cost, error) {
+	ctx, cancel := context.WithTimeout(p.running, 20*time.Minute)
 	defer cancel()
-	tick := time.NewTicker(10 * time.Millisecond)
+	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	var began time.Time
+	var first, cpu time.Duration
+	before, begun := 0, false
 	for {
 		n, err := delivered(ctx, url)
-		switch {
-		case err == nil && n >= events:
-			return time.Since(began), nil
-		case err == nil && began.IsZero():
-			// The clock runs from when the program serves: before the first event.
-			began = time.Now()
+		if err == nil && n > 0 && !begun {
+			begun, before, first = true, n, time.Since(p.began)
+			if cpu, err = cpuOf(p.cmd.Process.Pid); err != nil {
+				return cost{}, err
+			}
+		}
+		if err == nil && n >= events {
+			return p.cost(n-before, first, cpu)
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return 0, fmt.Errorf("%d of %d events were delivered: %w", n, events, context.Cause(ctx))
+			return cost{}, fmt.Errorf("%d of %d events were delivered: %w", n, events, context.Cause(ctx))
 		}
 	}
+}
+
+// cost is that of n events since the first delivery, which was that long after
+// the start.
+func (p *program) cost(n int, first, cpu time.Duration) (cost, error) {
+	took := time.Since(p.began) - first
+	total, err := cpuOf(p.cmd.Process.Pid)
+	if err != nil {
+		return cost{}, err
+	}
+	peak, err := peakOf(p.cmd.Process.Pid)
+	return cost{
+		Rate: float64(n) / took.Seconds(), OwnMicros: float64((total - cpu).Microseconds()) / float64(n),
+		PeakMB: peak, FirstMillis: float64(first.Milliseconds()),
+	}, err
 }
 
 // delivered reads millrace_records_total.

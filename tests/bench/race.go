@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"os"
-	"slices"
 	"strconv"
-	"text/tabwriter"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -18,231 +16,285 @@ import (
 	"millrace/tests/services"
 )
 
-// side lets Millrace and Debezium catch up with the same logs, in turns, on the
-// same broker and the same machine.
-func side(ctx context.Context, events, rounds int, heap string, out io.Writer) error {
-	s := &sides{binary: os.Getenv(services.EnvBinary), heap: heap}
-	if s.binary == "" {
-		return errors.New("set " + services.EnvBinary + " to the program, or run make bench-side")
-	}
-	closeAll, err := s.open(ctx)
-	defer closeAll()
-	if err != nil {
+// A track is what all races share: one database server at a time, one broker,
+// and a worker of Kafka Connect.
+type track struct {
+	binary   string
+	rounds   int
+	registry *services.SchemaRegistry
+	database *services.Database
+	kafka    *services.Cluster
+	client   *kgo.Client
+	admin    *kadm.Client
+	worker   *services.ConnectWorker
+	runs     int
+	closers  []func()
+}
+
+// openTrack starts the servers that all races share. close is to be called in
+// any case.
+func openTrack(ctx context.Context, t *track, heap string) error {
+	var err error
+	if t.kafka, err = services.StartKafka(ctx, services.KafkaOptions{HeapMB: 1024}); err != nil {
 		return err
 	}
-	w := tabwriter.NewWriter(out, 0, 0, 1, ' ', tabwriter.Debug)
-	for _, b := range []*binlog{
-		{name: "single-row transactions", table: "single", perTx: 1, events: events},
-		{name: "100-row transactions", table: "hundred", perTx: 100, events: events},
-	} {
-		if err := s.compare(ctx, b, rounds, w); err != nil {
-			return fmt.Errorf("%s: %w", b.name, err)
-		}
+	t.closers = append(t.closers, func() { _ = t.kafka.Close() })
+	if t.registry, err = services.StartRegistry(ctx, services.RegistryOptions{}); err != nil {
+		return err
 	}
-	return w.Flush()
+	t.closers = append(t.closers, func() { _ = t.registry.Close() })
+	if t.client, err = kgo.NewClient(kgo.SeedBrokers(t.kafka.Bootstrap)); err != nil {
+		return fmt.Errorf("make a client: %w", err)
+	}
+	t.closers = append(t.closers, t.client.Close)
+	t.admin = kadm.NewClient(t.client)
+	if t.worker, err = startConnect(ctx, t.kafka, heap); err != nil {
+		return err
+	}
+	t.closers = append(t.closers, func() { _ = t.worker.Close() })
+	return nil
 }
 
-// sides is what all runs share.
-type sides struct {
-	binary, registry string
-	heap             string
-	database         *services.Database
-	kafka            *services.Cluster
-	client           *kgo.Client
-	admin            *kadm.Client
-	debezium         *debezium
-	runs             int
+func (t *track) close() {
+	for i := len(t.closers) - 1; i >= 0; i-- {
+		t.closers[i]()
+	}
 }
 
-// open starts the servers. What it returns is to be called in any case.
-func (s *sides) open(ctx context.Context) (closeAll func(), err error) {
-	var closers []func()
-	closeAll = func() {
-		for _, c := range slices.Backward(closers) {
-			c()
-		}
+// startDatabase starts a server that writes its log as fast as it can.
+func startDatabase(ctx context.Context, flavor services.Flavor) (*services.Database, error) {
+	o := services.DatabaseOptions{Args: []string{"--sync-binlog=0", "--innodb-flush-log-at-trx-commit=0", "--max-binlog-size=1G"}}
+	if flavor == services.FlavorMariaDB {
+		return services.StartMariaDB(ctx, o)
 	}
-	if s.database, err = services.StartMySQL(ctx, services.DatabaseOptions{Args: []string{"--sync-binlog=0", "--innodb-flush-log-at-trx-commit=0", "--max-binlog-size=1G"}}); err != nil {
-		return closeAll, err
-	}
-	closers = append(closers, func() { _ = s.database.Close() })
-	if s.kafka, err = services.StartKafka(ctx, services.KafkaOptions{HeapMB: 1024}); err != nil {
-		return closeAll, err
-	}
-	closers = append(closers, func() { _ = s.kafka.Close() })
-	var stop func()
-	if s.registry, stop, err = startRegistry(ctx); err != nil {
-		return closeAll, err
-	}
-	closers = append(closers, stop)
-	if s.client, err = kgo.NewClient(kgo.SeedBrokers(s.kafka.Bootstrap)); err != nil {
-		return closeAll, fmt.Errorf("make a client: %w", err)
-	}
-	closers = append(closers, s.client.Close)
-	s.admin = kadm.NewClient(s.client)
-	if s.debezium, err = startDebezium(ctx, s.kafka, s.heap); err != nil {
-		return closeAll, err
-	}
-	closers = append(closers, func() { _ = s.debezium.worker.Close() })
-	return closeAll, nil
+	return services.StartMySQL(ctx, o)
 }
 
 // A way is one configuration of one program.
 type way struct {
-	name string
-	// debezium is what the others are compared with.
-	debezium bool
+	name, against string
 	// start begins to publish the log to topic. It returns whose process is to
 	// be watched, and what ends the run.
 	start func(ctx context.Context, b *binlog, topic string) (pid int, stop func() error, err error)
 }
 
-func (s *sides) ways() []way {
-	router := map[string]string{"transforms.outbox.type": "io.debezium.transforms.outbox.EventRouter"}
-	text := map[string]string{"value.converter": "org.apache.kafka.connect.storage.StringConverter"}
+// routerType is the transform that both programs have.
+const routerType = "io.debezium.transforms.outbox.EventRouter"
+
+var (
+	asText  = map[string]string{"value.converter": "org.apache.kafka.connect.storage.StringConverter"}
+	router  = map[string]string{"transforms.outbox.type": routerType, "millrace.schemas.path": ""}
+	relaxed = map[string]string{"transforms.outbox.type": routerType, "millrace.schemas.path": "", "millrace.delivery": "at-least-once"}
+)
+
+// The lanes' names.
+const (
+	debeziumText  = "Debezium, exactly once, EventRouter, payload as text"
+	debeziumAvro  = "Debezium, exactly once, EventRouter, payload expanded to Avro"
+	millraceText  = "Millrace, exactly once, EventRouter, payload as text"
+	millraceLoose = "Millrace, at least once, EventRouter, payload as text"
+	millraceTyped = "Millrace, exactly once, envelope, payload a declared record"
+)
+
+// ways are those of a race on Apache Kafka. Debezium's connectors are made to
+// stand where the log will begin.
+func (t *track) ways(ctx context.Context, b *binlog) ([]way, error) {
+	text, err := t.place(ctx, b, nil)
+	if err != nil {
+		return nil, fmt.Errorf("let Debezium stand before the log: %w", err)
+	}
+	avro, err := t.place(ctx, b, expanded(t.registry.URL))
+	if err != nil {
+		return nil, fmt.Errorf("let Debezium with Avro stand before the log: %w", err)
+	}
 	return []way{
-		{name: "Debezium, exactly once, EventRouter, JSON as string", debezium: true, start: s.debezium.start},
-		{name: "Millrace, exactly once, EventRouter, JSON as string", start: s.millrace(router, text)},
-		{name: "Millrace, at least once, EventRouter, JSON as string", start: s.millrace(map[string]string{
-			"transforms.outbox.type": router["transforms.outbox.type"], "millrace.delivery": "at-least-once"}, text)},
-		{name: "Millrace, exactly once, envelope, typed payload", start: s.millrace(nil, map[string]string{
-			"value.converter": "io.confluent.connect.avro.AvroConverter", "value.converter.schema.registry.url": s.registry})},
-	}
+		{name: debeziumText, start: text.start},
+		{name: debeziumAvro, start: avro.start},
+		{name: millraceText, against: debeziumText, start: t.millrace(router, asText)},
+		{name: millraceLoose, against: millraceText, start: t.millrace(relaxed, asText)},
+		{name: millraceTyped, against: debeziumAvro, start: t.millrace(nil, avroTo(t.registry.URL))},
+	}, nil
 }
 
-// compare fills a log and runs every way in each round.
-func (s *sides) compare(ctx context.Context, b *binlog, rounds int, w io.Writer) error {
-	if err := s.debezium.place(ctx, s, b); err != nil {
-		return fmt.Errorf("let Debezium stand before the log: %w", err)
+// race fills a log and runs every way in each round.
+func (t *track) race(ctx context.Context, b *binlog) (race, error) {
+	r := race{Log: b.name, Broker: "Apache Kafka", Events: b.events}
+	if err := b.create(ctx, t.database); err != nil {
+		return r, err
 	}
-	fmt.Fprintf(os.Stderr, "bench: filling %d events in %s\n", b.events, b.name)
-	if err := fill(ctx, s.database, b); err != nil {
-		return err
+	ways, err := t.ways(ctx, b)
+	if err != nil {
+		return r, err
 	}
-	ways := s.ways()
-	all := make([][]cost, len(ways))
-	for round := range rounds + 1 {
-		for i, way := range ways {
-			c, err := s.measure(ctx, way, b)
+	say("filling %d events: %s", b.events, b.name)
+	if err := fill(ctx, t.database, b); err != nil {
+		return r, err
+	}
+	for _, w := range ways {
+		r.Lanes = append(r.Lanes, lane{Name: w.name, Against: w.against})
+	}
+	for round := range t.rounds + 1 {
+		for i, w := range ways {
+			c, err := t.measure(ctx, w, b)
 			if err != nil {
-				return fmt.Errorf("%s: %w", way.name, err)
+				return r, fmt.Errorf("%s: %w", w.name, err)
 			}
-			note := ""
-			if round == 0 {
-				note = " (warming up, not counted)"
-			} else {
-				all[i] = append(all[i], c)
-			}
-			fmt.Fprintf(os.Stderr, "bench: %s: %.0f events/s, %.2f us%s\n", way.name, c.rate, c.own, note)
+			r.Lanes[i].add(round, c)
 		}
 	}
-	fmt.Fprintf(w, "%s\tevents/s\tmin - max\tus/event\tKafka us\tMySQL us\tpeak RSS MB\trate\tCPU\tRSS\n", b.name)
-	base := median(all[0])
-	for i, way := range ways {
-		c := median(all[i])
-		low, high := spread(all[i])
-		fmt.Fprintf(w, "%s\t%.0f\t%.0f - %.0f\t%.2f\t%.2f\t%.2f\t%d\t%.1fx\t1/%.1f\t1/%.1f\n", way.name, c.rate, low, high, c.own, c.kafka, c.mysql, c.rssMB,
-			c.rate/base.rate, base.own/c.own, float64(base.rssMB)/float64(c.rssMB))
+	return r, nil
+}
+
+// add keeps a run, unless it was to warm up.
+func (l *lane) add(round int, c cost) {
+	note := ""
+	if round == 0 {
+		note = " (warming up, not counted)"
+	} else {
+		l.Runs = append(l.Runs, c)
 	}
-	fmt.Fprintln(w, "\t\t\t\t\t\t\t\t\t")
-	return nil
+	say("%s: %s events/s, %.2f us%s", l.Name, thousands(c.Rate), c.OwnMicros, note)
 }
 
-// cost is what one run took: CPU in microseconds per event.
-type cost struct {
-	rate, own, kafka, mysql float64
-	rssMB                   int64
-}
+func say(format string, args ...any) { fmt.Fprintf(os.Stderr, "bench: "+format+"\n", args...) }
 
-// median takes the middle of each number by itself.
-func median(list []cost) cost {
-	middle := func(of func(cost) float64) float64 {
-		values := make([]float64, len(list))
-		for i, c := range list {
-			values[i] = of(c)
+// alone races the program against itself on a broker that keeps nothing.
+func (t *track) alone(ctx context.Context, b *binlog) (race, error) {
+	r := race{Log: b.name, Broker: "a broker that keeps nothing", Events: b.events}
+	undeclared := func(more map[string]string) map[string]string {
+		m := map[string]string{"millrace.schemas.path": "", "millrace.aggregates": "order"}
+		maps.Copy(m, more)
+		return m
+	}
+	variants := []struct {
+		name string
+		variant
+	}{
+		{"Millrace, exactly once, envelope, payload as text, no header", variant{connector: undeclared(map[string]string{"millrace.headers.id": "false"})}},
+		{"Millrace, exactly once, envelope, payload as text, header id", variant{connector: undeclared(nil)}},
+		{"Millrace, at least once, envelope, payload as text, header id", variant{connector: undeclared(map[string]string{"millrace.delivery": "at-least-once"})}},
+		{millraceTyped, variant{}},
+	}
+	for _, v := range variants {
+		r.Lanes = append(r.Lanes, lane{Name: v.name, Against: variants[1].name})
+	}
+	r.Lanes[1].Against = ""
+	for round := range t.rounds + 1 {
+		for i, v := range variants {
+			c, err := catchUp(ctx, t.binary, t.database, b, v.variant)
+			if err != nil {
+				return r, fmt.Errorf("%s: %w", v.name, err)
+			}
+			r.Lanes[i].add(round, c)
 		}
-		slices.Sort(values)
-		return values[len(values)/2]
 	}
-	return cost{
-		rate: middle(func(c cost) float64 { return c.rate }), own: middle(func(c cost) float64 { return c.own }),
-		kafka: middle(func(c cost) float64 { return c.kafka }), mysql: middle(func(c cost) float64 { return c.mysql }),
-		rssMB: int64(middle(func(c cost) float64 { return float64(c.rssMB) })),
-	}
+	return r, nil
 }
 
-func spread(list []cost) (low, high float64) {
-	low = list[0].rate
-	for _, c := range list {
-		low, high = min(low, c.rate), max(high, c.rate)
+// fan races the program against itself: one topic and 1,000 keys beside many.
+func (t *track) fan(ctx context.Context, events int) (race, error) {
+	r := race{Log: "MySQL, JSON of 300 bytes, 100-row transactions, exactly once, EventRouter", Broker: "a broker that keeps nothing", Events: events}
+	logs := []*binlog{
+		{name: "1 topic, 1,000 keys", table: "narrow", perTx: 100, events: events},
+		{name: "1 topic, 100,000 keys", table: "keys", perTx: 100, events: events, keys: 100_000},
+		{name: "2,000 topics, 100,000 keys", table: "fan", perTx: 100, events: events, types: 2000, keys: 100_000},
 	}
-	return low, high
+	for i, b := range logs {
+		say("filling %d events: %s", b.events, b.name)
+		if err := fill(ctx, t.database, b); err != nil {
+			return r, err
+		}
+		r.Lanes = append(r.Lanes, lane{Name: b.name})
+		if i > 0 {
+			r.Lanes[i].Against = logs[0].name
+		}
+	}
+	connector := map[string]string{"topic.creation.default.partitions": "1"}
+	maps.Copy(connector, router)
+	for round := range t.rounds + 1 {
+		for i, b := range logs {
+			c, err := catchUp(ctx, t.binary, t.database, b, variant{connector: connector, worker: asText})
+			if err != nil {
+				return r, fmt.Errorf("%s: %w", b.name, err)
+			}
+			r.Lanes[i].add(round, c)
+		}
+	}
+	return r, nil
 }
 
 // measure runs one way once, into a topic of its own whose timestamps are the
 // broker's.
-func (s *sides) measure(ctx context.Context, w way, b *binlog) (cost, error) {
+func (t *track) measure(ctx context.Context, w way, b *binlog) (cost, error) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Minute)
 	defer cancel()
-	s.runs++
-	topic := fmt.Sprintf("side%d.order", s.runs)
-	stamps := "LogAppendTime"
-	if _, err := s.admin.CreateTopic(ctx, 6, 1, map[string]*string{"message.timestamp.type": &stamps}, topic); err != nil {
-		return cost{}, fmt.Errorf("make the topic: %w", err)
+	topic, err := t.topic(ctx, 6)
+	if err != nil {
+		return cost{}, err
 	}
+	began := time.Now()
 	pid, stop, err := w.start(ctx, b, topic)
 	if err != nil {
 		return cost{}, err
 	}
-	c, err := s.watch(ctx, pid, b, topic)
+	c, err := t.watch(ctx, pid, b, topic)
+	c.FirstMillis -= float64(began.UnixMilli())
 	if ended := stop(); err == nil {
 		err = ended
 	}
 	if err != nil {
 		return cost{}, err
 	}
-	c.rate, err = s.rate(ctx, topic, b.events)
+	if c.Rate, err = t.rate(ctx, topic, b.events); err != nil {
+		return cost{}, err
+	}
+	c.TopicBytes, err = t.size(ctx, topic, b.events)
 	return c, err
 }
 
+// topic makes one whose timestamps are the broker's.
+func (t *track) topic(ctx context.Context, partitions int32) (string, error) {
+	t.runs++
+	name := fmt.Sprintf("race%d.order", t.runs)
+	stamps := "LogAppendTime"
+	if _, err := t.admin.CreateTopic(ctx, partitions, 1, map[string]*string{"message.timestamp.type": &stamps}, name); err != nil {
+		return "", fmt.Errorf("make the topic: %w", err)
+	}
+	return name, nil
+}
+
 // watch waits until the topic is full, and measures the CPU from its first
-// record to its last.
-func (s *sides) watch(ctx context.Context, pid int, b *binlog, topic string) (cost, error) {
-	pids := [...]int{pid, s.kafka.Brokers[0].PID(), s.database.PID()}
-	var before, after [3]time.Duration
-	sample := func(into *[3]time.Duration) error {
-		for i, p := range pids {
+// record to its last. FirstMillis is when the first came.
+func (t *track) watch(ctx context.Context, pid int, b *binlog, topic string) (cost, error) {
+	pids := [...]int{pid, t.kafka.Brokers[0].PID(), t.database.PID()}
+	var used [2][3]time.Duration
+	var first time.Time
+	for i, least := range [...]int64{1, int64(b.events)} {
+		if err := t.grown(ctx, topic, least); err != nil {
+			return cost{}, err
+		}
+		if i == 0 {
+			first = time.Now()
+		}
+		for n, p := range pids {
 			var err error
-			if into[i], err = cpuOf(p); err != nil {
-				return err
+			if used[i][n], err = cpuOf(p); err != nil {
+				return cost{}, err
 			}
 		}
-		return nil
 	}
-	for _, least := range [...]int64{1, int64(b.events)} {
-		if err := s.grown(ctx, topic, least); err != nil {
-			return cost{}, err
-		}
-		into := &before
-		if least > 1 {
-			into = &after
-		}
-		if err := sample(into); err != nil {
-			return cost{}, err
-		}
-	}
-	per := func(i int) float64 { return float64((after[i] - before[i]).Microseconds()) / float64(b.events) }
-	rss, err := peakOf(pid)
-	return cost{own: per(0), kafka: per(1), mysql: per(2), rssMB: rss}, err
+	per := func(n int) float64 { return float64((used[1][n] - used[0][n]).Microseconds()) / float64(b.events) }
+	peak, err := peakOf(pid)
+	return cost{OwnMicros: per(0), KafkaMicros: per(1), DBMicros: per(2), PeakMB: peak, FirstMillis: float64(first.UnixMilli())}, err
 }
 
 // grown waits until a topic holds so many records, markers counted in.
-func (s *sides) grown(ctx context.Context, topic string, least int64) error {
+func (t *track) grown(ctx context.Context, topic string, least int64) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	var last int64
 	for {
-		offsets, err := s.admin.ListEndOffsets(ctx, topic)
+		offsets, err := t.admin.ListEndOffsets(ctx, topic)
 		if err != nil {
 			return fmt.Errorf("look how far it is: %w", err)
 		}
@@ -259,17 +311,28 @@ func (s *sides) grown(ctx context.Context, topic string, least int64) error {
 	}
 }
 
+// size returns how many bytes an event takes in the log of a topic.
+func (t *track) size(ctx context.Context, topic string, events int) (float64, error) {
+	logs, err := t.admin.DescribeAllLogDirs(ctx, kadm.TopicsSet{topic: {0: {}, 1: {}, 2: {}, 3: {}, 4: {}, 5: {}}})
+	if err != nil {
+		return 0, fmt.Errorf("ask for the size of a topic: %w", err)
+	}
+	var bytes int64
+	logs.Each(func(d kadm.DescribedLogDir) { bytes += d.Size() })
+	return float64(bytes) / float64(events), nil
+}
+
 // rate reads the topic, wants every event once, and divides by the time between
 // the first and the last.
-func (s *sides) rate(ctx context.Context, topic string, events int) (float64, error) {
-	client, err := kgo.NewClient(kgo.SeedBrokers(s.kafka.Bootstrap), kgo.ConsumeTopics(topic), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+func (t *track) rate(ctx context.Context, topic string, events int) (float64, error) {
+	client, err := kgo.NewClient(kgo.SeedBrokers(t.kafka.Bootstrap), kgo.ConsumeTopics(topic), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 	if err != nil {
 		return 0, fmt.Errorf("make the consumer: %w", err)
 	}
 	defer client.Close()
 	var first, last time.Time
-	have := map[string]bool{}
+	have := make(map[string]bool, events)
 	for len(have) < events {
 		fetches := client.PollFetches(ctx)
 		if err := fetches.Err0(); err != nil {
@@ -277,6 +340,9 @@ func (s *sides) rate(ctx context.Context, topic string, events int) (float64, er
 		}
 		for _, r := range fetches.Records() {
 			id := string(header(r, "id"))
+			if strings.HasPrefix(id, "first-") {
+				continue // what a connector was placed with
+			}
 			if have[id] {
 				return 0, fmt.Errorf("event %s came twice", id)
 			}
@@ -293,20 +359,20 @@ func (s *sides) rate(ctx context.Context, topic string, events int) (float64, er
 }
 
 // millrace starts the program anew for each run, so that it has no checkpoint.
-func (s *sides) millrace(connector, worker map[string]string) func(context.Context, *binlog, string) (int, func() error, error) {
+func (t *track) millrace(connector, worker map[string]string) func(context.Context, *binlog, string) (int, func() error, error) {
 	return func(ctx context.Context, b *binlog, topic string) (int, func() error, error) {
 		dir, err := os.MkdirTemp("", "millrace-bench-")
 		if err != nil {
 			return 0, nil, fmt.Errorf("make a work folder: %w", err)
 		}
-		settings := map[string]string{"name": "side" + strconv.Itoa(s.runs), "transforms.outbox.route.topic.replacement": topic}
-		properties := map[string]string{"bootstrap.servers": s.kafka.Bootstrap, "key.converter": "org.apache.kafka.connect.storage.StringConverter"}
+		settings := map[string]string{"name": "race" + strconv.Itoa(t.runs), "transforms.outbox.route.topic.replacement": topic}
+		properties := map[string]string{"bootstrap.servers": t.kafka.Bootstrap, "key.converter": "org.apache.kafka.connect.storage.StringConverter"}
 		maps.Copy(settings, connector)
 		maps.Copy(properties, worker)
-		if err := configure(dir, s.database, b, settings, properties); err != nil {
+		if err := configure(dir, t.database, b, settings, properties); err != nil {
 			return 0, nil, err
 		}
-		p, err := startProgram(ctx, s.binary, dir)
+		p, err := startProgram(ctx, t.binary, dir)
 		if err != nil {
 			return 0, nil, err
 		}
@@ -314,5 +380,28 @@ func (s *sides) millrace(connector, worker map[string]string) func(context.Conte
 			defer os.RemoveAll(dir) //nolint:errcheck // a temporary folder
 			return p.stop(nil)
 		}, nil
+	}
+}
+
+// theProgram returns what is measured.
+func theProgram() (string, error) {
+	if binary := os.Getenv(services.EnvBinary); binary != "" {
+		return binary, nil
+	}
+	return "", errors.New("set " + services.EnvBinary + " to the program, or run make bench")
+}
+
+// expanded are the settings of Debezium's connector by which the payload becomes
+// an Avro record, in Confluent's framing.
+func expanded(registry string) map[string]string {
+	base, _, _ := strings.Cut(registry, "/apis/")
+	return map[string]string{
+		"transforms.outbox.table.expand.json.payload": "true",
+		"value.converter":                                   "io.apicurio.registry.utils.converter.AvroConverter",
+		"value.converter.apicurio.registry.url":             base + "/apis/registry/v2",
+		"value.converter.apicurio.registry.auto-register":   "true",
+		"value.converter.apicurio.registry.as-confluent":    "true",
+		"value.converter.apicurio.registry.use-id":          "contentId",
+		"value.converter.apicurio.registry.headers.enabled": "false",
 	}
 }

@@ -21,7 +21,7 @@ import (
 const debeziumVersion = "3.6.1.Final"
 
 // ConnectWorker is a distributed worker of Kafka Connect with Debezium's
-// connector for MySQL.
+// connector for MySQL, and with what ConnectOptions adds.
 type ConnectWorker struct {
 	*Server
 	// URL is that of its REST interface.
@@ -36,26 +36,63 @@ type ConnectOptions struct {
 	Group string
 	// Settings are those of the worker, over ours.
 	Settings map[string]string
+	// Plugins are fetched beside the connector for MySQL.
+	Plugins []ConnectPlugin
 	// JVM are the flags of its virtual machine, instead of a small and quickly
 	// started one's.
 	JVM []string
 }
 
+// ConnectPlugin is a plugin of Kafka Connect by its Maven coordinates.
+type ConnectPlugin string
+
+// The plugins.
+const (
+	// PluginMariaDB is Debezium's connector for MariaDB.
+	PluginMariaDB ConnectPlugin = "io.debezium:debezium-connector-mariadb:" + debeziumVersion
+	// PluginAvro is Apicurio's converter, which can write Confluent's framing.
+	PluginAvro ConnectPlugin = "io.apicurio:apicurio-registry-utils-converter:2.6.13.Final"
+)
+
 // connectPlugins returns the folder that plugin.path names: it holds a folder
 // with the connector's jars, without those that the worker itself brings.
 func connectPlugins(ctx context.Context) (string, error) {
-	return install(ctx, "connect-plugins-"+debeziumVersion, func(ctx context.Context, dir string) error {
-		progress("  fetching Debezium with Maven")
-		pom, err := project("io.debezium:debezium-connector-mysql:" + debeziumVersion)
+	return connectPlugin(ctx, "connect-plugins-"+debeziumVersion, "io.debezium:debezium-connector-mysql:"+debeziumVersion)
+}
+
+// connectPlugin installs a plugin under a name.
+func connectPlugin(ctx context.Context, name string, plugin ConnectPlugin) (string, error) {
+	return install(ctx, name, func(ctx context.Context, dir string) error {
+		artifact := strings.Split(string(plugin), ":")[1]
+		progress("  fetching %s with Maven", artifact)
+		pom, err := project(string(plugin))
 		if err != nil {
 			return err
 		}
-		to := filepath.Join(dir, "debezium-mysql")
+		to := filepath.Join(dir, artifact)
 		if err := maven(ctx, pom, "copy-dependencies", "-DincludeScope=runtime", "-DoutputDirectory="+to); err != nil {
 			return err
 		}
 		return dropWorkerJars(to)
 	})
+}
+
+// pluginPath returns the folders of all plugins.
+func pluginPath(ctx context.Context, more []ConnectPlugin) (string, error) {
+	first, err := connectPlugins(ctx)
+	if err != nil {
+		return "", err
+	}
+	path := []string{first}
+	for _, p := range more {
+		parts := strings.Split(string(p), ":")
+		dir, err := connectPlugin(ctx, "connect-"+parts[1]+"-"+parts[2], p)
+		if err != nil {
+			return "", err
+		}
+		path = append(path, dir)
+	}
+	return strings.Join(path, ","), nil
 }
 
 // dropWorkerJars removes the jars that would stand beside the worker's own.
@@ -99,7 +136,7 @@ func (w *ConnectWorker) launch(ctx context.Context, c *Cluster, o ConnectOptions
 	if err != nil {
 		return err
 	}
-	plugins, err := connectPlugins(ctx)
+	plugins, err := pluginPath(ctx, o.Plugins)
 	if err != nil {
 		return err
 	}

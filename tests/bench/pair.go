@@ -1,0 +1,70 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// pairRate is what the second of two connectors has to do.
+const pairRate = 100
+
+// pair measures the latency of a connector that has little to do, alone and
+// beside one in the same process that catches up with many events.
+func (t *track) pair(ctx context.Context, events int, each time.Duration) ([]latencyRow, error) {
+	bulk := &binlog{name: "a backlog", table: "bulk", perTx: 100, events: events}
+	say("filling %d events: %s", bulk.events, bulk.name)
+	if err := fill(ctx, t.database, bulk); err != nil {
+		return nil, err
+	}
+	var rows []latencyRow
+	for _, w := range []way{
+		{name: "Millrace, a connector alone", start: t.millrace(nil, avroTo(t.registry.URL))},
+		{name: fmt.Sprintf("Millrace, beside one that catches up with %d events", events), start: t.beside(bulk)},
+	} {
+		row, err := t.paced(ctx, w, pairRate, each)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", w.name, err)
+		}
+		say("%v", row.row())
+		rows = append(rows, row)
+	}
+	return rows, nil
+}
+
+// beside starts one process with a connector for the backlog and one for b.
+func (t *track) beside(bulk *binlog) func(context.Context, *binlog, string) (int, func() error, error) {
+	return func(ctx context.Context, b *binlog, topic string) (int, func() error, error) {
+		to, err := t.topic(ctx, 6)
+		if err != nil {
+			return 0, nil, err
+		}
+		var dirs [2]string
+		for i, one := range []struct {
+			log       *binlog
+			topic, id string
+		}{{b, topic, "6401"}, {bulk, to, "6451"}} {
+			if dirs[i], err = os.MkdirTemp("", "millrace-bench-"); err != nil {
+				return 0, nil, fmt.Errorf("make a work folder: %w", err)
+			}
+			properties := avroTo(t.registry.URL)
+			maps.Copy(properties, map[string]string{"bootstrap.servers": t.kafka.Bootstrap, "key.converter": "org.apache.kafka.connect.storage.StringConverter"})
+			if err := configure(dirs[i], t.database, one.log, map[string]string{
+				"name": fmt.Sprintf("pair%d-%d", t.runs, i), "transforms.outbox.route.topic.replacement": one.topic, "database.server.id": one.id,
+			}, properties); err != nil {
+				return 0, nil, err
+			}
+		}
+		p, err := startProgram(ctx, t.binary, dirs[0], filepath.Join(dirs[1], "outbox.json"))
+		if err != nil {
+			return 0, nil, err
+		}
+		return p.cmd.Process.Pid, func() error {
+			return errors.Join(p.stop(nil), os.RemoveAll(dirs[0]), os.RemoveAll(dirs[1]))
+		}, nil
+	}
+}
