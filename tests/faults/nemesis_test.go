@@ -249,7 +249,7 @@ func (n *nemesis) believer(ctx context.Context, end time.Time) error {
 		n.note("late heartbeat: %v", err)
 		return nil
 	}
-	n.servers.wire.slow(sessionTimeout - 500*time.Millisecond)
+	n.servers.wire.slow(sessionTimeout)
 	if err := next.await(wait, "STREAMING"); err != nil {
 		n.note("late heartbeat: %v", err)
 	}
@@ -310,6 +310,21 @@ func (n *nemesis) killDump(ctx context.Context) error {
 	return nil
 }
 
+// takenOver waits until somebody has taken the task over and had the time to read
+// what there is to be read, or until a time.
+func (n *nemesis) takenOver(ctx context.Context, patience time.Time) {
+	for time.Now().Before(patience) && until(ctx, time.Now().Add(50*time.Millisecond)) {
+		i := n.active()
+		if i == nil {
+			continue
+		}
+		if state, _ := i.log.current(); slices.Contains([]string{"RECOVERING", "VALIDATING", "STREAMING"}, state) {
+			until(ctx, time.Now().Add(time.Second))
+			return
+		}
+	}
+}
+
 // streamPatience is how long an instance is waited for to be at work.
 const streamPatience = 3 * time.Second
 
@@ -355,6 +370,7 @@ func (n *nemesis) foreign(ctx context.Context, f fault, end time.Time) error {
 		if _, err := n.start(); err != nil {
 			return err
 		}
+		n.takenOver(ctx, end.Add(streamPatience))
 	}
 	until(ctx, end)
 	if err := client.EndTransaction(ctx, commit); err != nil {

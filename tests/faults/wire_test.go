@@ -41,10 +41,10 @@ type wire struct {
 	held   *heldEnd
 	// said is what the broker answered to late ones.
 	said []string
-	// conns are the open connections, slowed how late answers are on those
-	// that carry heartbeats.
-	conns  map[*wireConn]bool
-	slowed time.Duration
+	// conns are the open connections, session is how long a member may be silent
+	// while heartbeats come late, 0 while they do not.
+	conns   map[*wireConn]bool
+	session time.Duration
 }
 
 // heldEnd is an EndTxn on its way.
@@ -140,10 +140,11 @@ type wireConn struct {
 
 	mu     sync.Mutex
 	orphan *heldEnd
-	// beat is when the last heartbeat was sent; late says that its answer is
-	// to be late, chosen that it may be.
-	beat         time.Time
+	// late says that heartbeats are to be late, chosen that they may be. beats
+	// counts them since, beat is when the first was sent.
 	late, chosen bool
+	beats        int
+	beat         time.Time
 }
 
 // choose takes the connections that there are now as those that slow is about.
@@ -157,18 +158,56 @@ func (w *wire) choose() {
 	}
 }
 
-// slow makes the answers to heartbeats late on the chosen connections: their
-// clients believe for that much longer that they are members of their group. 0
-// ends it.
-func (w *wire) slow(by time.Duration) {
+// slow makes heartbeats late on the chosen connections, whose members may be
+// silent for the time of a session: the answer to the first comes so late that the
+// next is only just sent in time, and that one is held back. The group then expels
+// a member that believes for seconds more that it is one. 0 ends it.
+func (w *wire) slow(session time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.slowed = by
+	w.session = session
 	for c := range w.conns {
 		c.mu.Lock()
-		c.late = by > 0 && c.chosen
-		c.chosen = c.chosen && by > 0
+		c.late = session > 0 && c.chosen
+		c.chosen = c.chosen && session > 0
+		c.beats, c.beat = 0, time.Time{}
 		c.mu.Unlock()
+	}
+}
+
+// beatEvery is how often a member tells that it lives.
+const beatEvery = 500 * time.Millisecond
+
+// beaten notes a heartbeat, and holds the second back.
+func (c *wireConn) beaten() {
+	c.mu.Lock()
+	if !c.late {
+		c.mu.Unlock()
+		return
+	}
+	if c.beats++; c.beats == 1 {
+		c.beat = time.Now()
+	}
+	hold := c.beats > 1
+	c.mu.Unlock()
+	if hold {
+		c.waitUntil(time.Now(), func(session time.Duration) time.Duration { return session - 500*time.Millisecond })
+	}
+}
+
+// waitUntil waits for a time after began, or until heartbeats are on time again.
+func (c *wireConn) waitUntil(began time.Time, after func(session time.Duration) time.Duration) {
+	for {
+		c.mu.Lock()
+		late := c.late
+		c.mu.Unlock()
+		c.wire.mu.Lock()
+		left := time.Until(began.Add(after(c.wire.session)))
+		c.wire.mu.Unlock()
+		if !late || left <= 0 {
+			return
+		}
+		<-time.After(min(left, 50*time.Millisecond))
 	}
 }
 
@@ -178,7 +217,7 @@ func (w *wire) slow(by time.Duration) {
 func (w *wire) fenceDelay() time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.slowed > 0 {
+	if w.session > 0 {
 		return 400 * time.Millisecond
 	}
 	return 0
@@ -186,17 +225,11 @@ func (w *wire) fenceDelay() time.Duration {
 
 // tarry waits until an answer on this connection is due.
 func (c *wireConn) tarry() {
-	for {
-		c.mu.Lock()
-		late, beat := c.late, c.beat
-		c.mu.Unlock()
-		c.wire.mu.Lock()
-		left := time.Until(beat.Add(c.wire.slowed))
-		c.wire.mu.Unlock()
-		if !late || left <= 0 {
-			return
-		}
-		<-time.After(min(left, 50*time.Millisecond))
+	c.mu.Lock()
+	beat, beats := c.beat, c.beats
+	c.mu.Unlock()
+	if beats == 1 {
+		c.waitUntil(beat, func(session time.Duration) time.Duration { return session - beatEvery - 500*time.Millisecond })
 	}
 }
 
@@ -223,9 +256,7 @@ func (c *wireConn) up() {
 				return
 			}
 		case apiHeartbeat:
-			c.mu.Lock()
-			c.beat = time.Now()
-			c.mu.Unlock()
+			c.beaten()
 		case apiAddPartitionsToTxn:
 			c.wire.passed(transactionalID(frame))
 		case apiInitProducerID:
