@@ -7,24 +7,33 @@ import (
 	"maps"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"millrace/tests/services"
 )
 
 // startConnect starts a worker as Debezium's users would tune it for throughput.
-func startConnect(ctx context.Context, kafka *services.Cluster, heap string) (*services.ConnectWorker, error) {
+// Its values are Avro records in Confluent's framing, unless a connector says
+// otherwise.
+func startConnect(ctx context.Context, kafka *services.Cluster, registry, heap string) (*services.ConnectWorker, error) {
+	base, _, _ := strings.Cut(registry, "/apis/")
 	return services.StartConnect(ctx, kafka, services.ConnectOptions{
 		Group: "bench-connect", JVM: []string{"-Xms" + heap, "-Xmx" + heap, "-XX:+UseParallelGC"},
-		Plugins: []services.ConnectPlugin{services.PluginMariaDB, services.PluginAvro},
+		Classpath: []services.ConnectPlugin{services.PluginAvro},
 		Settings: map[string]string{
-			"exactly.once.source.support": "enabled",
-			"producer.linger.ms":          "20",
-			"producer.batch.size":         "524288",
-			"producer.compression.type":   "lz4",
-			"producer.buffer.memory":      "134217728",
-			"key.converter":               "org.apache.kafka.connect.storage.StringConverter",
-			"value.converter":             "org.apache.kafka.connect.storage.StringConverter",
+			"exactly.once.source.support":                       "enabled",
+			"producer.linger.ms":                                "20",
+			"producer.batch.size":                               "524288",
+			"producer.compression.type":                         "lz4",
+			"producer.buffer.memory":                            "134217728",
+			"key.converter":                                     "org.apache.kafka.connect.storage.StringConverter",
+			"value.converter":                                   "io.apicurio.registry.utils.converter.AvroConverter",
+			"value.converter.apicurio.registry.url":             base + "/apis/registry/v2",
+			"value.converter.apicurio.registry.auto-register":   "true",
+			"value.converter.apicurio.registry.as-confluent":    "true",
+			"value.converter.apicurio.registry.use-id":          "contentId",
+			"value.converter.apicurio.registry.headers.enabled": "false",
 		},
 	})
 }
@@ -80,7 +89,7 @@ func (t *track) first(ctx context.Context, b *binlog, topic string) error {
 // settings are a connector's, as its users would tune it for throughput.
 func (t *track) settings(name string, b *binlog, topic string) map[string]string {
 	d := t.database
-	settings := map[string]string{
+	return map[string]string{
 		"connector.class": "io.debezium.connector.mysql.MySqlConnector", "tasks.max": "1",
 		"database.hostname": d.Host, "database.port": strconv.Itoa(d.Port), "database.user": d.User, "database.password": d.Password,
 		"database.server.id": "64" + strconv.Itoa(t.runs), "topic.prefix": name, "table.include.list": "bench\\." + b.table,
@@ -91,12 +100,6 @@ func (t *track) settings(name string, b *binlog, topic string) map[string]string
 		"database.ssl.mode": "disabled", "driver.allowPublicKeyRetrieval": "true", "extended.headers.enabled": "false",
 		"max.batch.size": "16384", "max.queue.size": "65536", "poll.interval.ms": "10",
 	}
-	if d.Flavor == services.FlavorMariaDB {
-		settings["connector.class"] = "io.debezium.connector.mariadb.MariaDbConnector"
-		settings["database.ssl.mode"] = "disable"
-		delete(settings, "driver.allowPublicKeyRetrieval")
-	}
-	return settings
 }
 
 func (d *debezium) call(ctx context.Context, method, path string, body, out any) error {

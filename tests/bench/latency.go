@@ -76,7 +76,7 @@ func (t *track) quickWays() []way {
 // debeziumNow starts a new connector at the end of the log, with settings for
 // latency.
 func (t *track) debeziumNow(ctx context.Context, b *binlog, topic string) (int, func() error, error) {
-	d, err := t.place(ctx, b, map[string]string{"poll.interval.ms": "1", "producer.override.linger.ms": "0"})
+	d, err := t.place(ctx, b, map[string]string{"value.converter": asText["value.converter"], "poll.interval.ms": "1", "producer.override.linger.ms": "0"})
 	if err != nil {
 		return 0, nil, err
 	}

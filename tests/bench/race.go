@@ -48,7 +48,7 @@ func openTrack(ctx context.Context, t *track, heap string) error {
 	}
 	t.closers = append(t.closers, t.client.Close)
 	t.admin = kadm.NewClient(t.client)
-	if t.worker, err = startConnect(ctx, t.kafka, heap); err != nil {
+	if t.worker, err = startConnect(ctx, t.kafka, t.registry.URL, heap); err != nil {
 		return err
 	}
 	t.closers = append(t.closers, func() { _ = t.worker.Close() })
@@ -97,23 +97,25 @@ const (
 )
 
 // ways are those of a race on Apache Kafka. Debezium's connectors are made to
-// stand where the log will begin.
+// stand where the log will begin; that for MariaDB is not at hand.
 func (t *track) ways(ctx context.Context, b *binlog) ([]way, error) {
-	text, err := t.place(ctx, b, nil)
-	if err != nil {
-		return nil, fmt.Errorf("let Debezium stand before the log: %w", err)
-	}
-	avro, err := t.place(ctx, b, expanded(t.registry.URL))
-	if err != nil {
-		return nil, fmt.Errorf("let Debezium with Avro stand before the log: %w", err)
-	}
-	return []way{
-		{name: debeziumText, start: text.start},
-		{name: debeziumAvro, start: avro.start},
+	ours := []way{
 		{name: millraceText, against: debeziumText, start: t.millrace(router, asText)},
 		{name: millraceLoose, against: millraceText, start: t.millrace(relaxed, asText)},
 		{name: millraceTyped, against: debeziumAvro, start: t.millrace(nil, avroTo(t.registry.URL))},
-	}, nil
+	}
+	if t.database.Flavor == services.FlavorMariaDB {
+		return ours, nil
+	}
+	text, err := t.place(ctx, b, asText)
+	if err != nil {
+		return nil, fmt.Errorf("let Debezium stand before the log: %w", err)
+	}
+	avro, err := t.place(ctx, b, map[string]string{"transforms.outbox.table.expand.json.payload": "true"})
+	if err != nil {
+		return nil, fmt.Errorf("let Debezium with Avro stand before the log: %w", err)
+	}
+	return append([]way{{name: debeziumText, start: text.start}, {name: debeziumAvro, start: avro.start}}, ours...), nil
 }
 
 // race fills a log and runs every way in each round.
@@ -365,7 +367,8 @@ func (t *track) millrace(connector, worker map[string]string) func(context.Conte
 		if err != nil {
 			return 0, nil, fmt.Errorf("make a work folder: %w", err)
 		}
-		settings := map[string]string{"name": "race" + strconv.Itoa(t.runs), "transforms.outbox.route.topic.replacement": topic}
+		settings := map[string]string{"name": "race" + strconv.Itoa(t.runs), "transforms.outbox.route.topic.replacement": topic,
+			"database.server.id": strconv.Itoa(70_000 + 10*t.runs)} // the one before is not forgotten by the server at once
 		properties := map[string]string{"bootstrap.servers": t.kafka.Bootstrap, "key.converter": "org.apache.kafka.connect.storage.StringConverter"}
 		maps.Copy(settings, connector)
 		maps.Copy(properties, worker)
@@ -389,19 +392,4 @@ func theProgram() (string, error) {
 		return binary, nil
 	}
 	return "", errors.New("set " + services.EnvBinary + " to the program, or run make bench")
-}
-
-// expanded are the settings of Debezium's connector by which the payload becomes
-// an Avro record, in Confluent's framing.
-func expanded(registry string) map[string]string {
-	base, _, _ := strings.Cut(registry, "/apis/")
-	return map[string]string{
-		"transforms.outbox.table.expand.json.payload": "true",
-		"value.converter":                                   "io.apicurio.registry.utils.converter.AvroConverter",
-		"value.converter.apicurio.registry.url":             base + "/apis/registry/v2",
-		"value.converter.apicurio.registry.auto-register":   "true",
-		"value.converter.apicurio.registry.as-confluent":    "true",
-		"value.converter.apicurio.registry.use-id":          "contentId",
-		"value.converter.apicurio.registry.headers.enabled": "false",
-	}
 }

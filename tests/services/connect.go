@@ -36,8 +36,10 @@ type ConnectOptions struct {
 	Group string
 	// Settings are those of the worker, over ours.
 	Settings map[string]string
-	// Plugins are fetched beside the connector for MySQL.
-	Plugins []ConnectPlugin
+	// Classpath is fetched beside the connector for MySQL, and stands on the
+	// worker's class path: a worker does not look into its plugins for the
+	// converters of its own settings.
+	Classpath []ConnectPlugin
 	// JVM are the flags of its virtual machine, instead of a small and quickly
 	// started one's.
 	JVM []string
@@ -46,13 +48,8 @@ type ConnectOptions struct {
 // ConnectPlugin is a plugin of Kafka Connect by its Maven coordinates.
 type ConnectPlugin string
 
-// The plugins.
-const (
-	// PluginMariaDB is Debezium's connector for MariaDB.
-	PluginMariaDB ConnectPlugin = "io.debezium:debezium-connector-mariadb:" + debeziumVersion
-	// PluginAvro is Apicurio's converter, which can write Confluent's framing.
-	PluginAvro ConnectPlugin = "io.apicurio:apicurio-registry-utils-converter:2.6.13.Final"
-)
+// PluginAvro is Apicurio's converter, which can write Confluent's framing.
+const PluginAvro ConnectPlugin = "io.apicurio:apicurio-registry-utils-converter:2.6.13.Final"
 
 // connectPlugins returns the folder that plugin.path names: it holds a folder
 // with the connector's jars, without those that the worker itself brings.
@@ -77,22 +74,18 @@ func connectPlugin(ctx context.Context, name string, plugin ConnectPlugin) (stri
 	})
 }
 
-// pluginPath returns the folders of all plugins.
-func pluginPath(ctx context.Context, more []ConnectPlugin) (string, error) {
-	first, err := connectPlugins(ctx)
-	if err != nil {
-		return "", err
-	}
-	path := []string{first}
+// classpath returns what Java takes as one: the worker's jars and those of more.
+func classpath(ctx context.Context, jars string, more []ConnectPlugin) (string, error) {
+	path := []string{jars + "/*"}
 	for _, p := range more {
 		parts := strings.Split(string(p), ":")
 		dir, err := connectPlugin(ctx, "connect-"+parts[1]+"-"+parts[2], p)
 		if err != nil {
 			return "", err
 		}
-		path = append(path, dir)
+		path = append(path, filepath.Join(dir, parts[1])+"/*")
 	}
-	return strings.Join(path, ","), nil
+	return strings.Join(path, ":"), nil
 }
 
 // dropWorkerJars removes the jars that would stand beside the worker's own.
@@ -136,7 +129,11 @@ func (w *ConnectWorker) launch(ctx context.Context, c *Cluster, o ConnectOptions
 	if err != nil {
 		return err
 	}
-	plugins, err := pluginPath(ctx, o.Plugins)
+	plugins, err := connectPlugins(ctx)
+	if err != nil {
+		return err
+	}
+	path, err := classpath(ctx, jars, o.Classpath)
 	if err != nil {
 		return err
 	}
@@ -171,7 +168,7 @@ func (w *ConnectWorker) launch(ctx context.Context, c *Cluster, o ConnectOptions
 		flags = []string{"-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"}
 	}
 	w.argv = append(append([]string{runtime}, flags...), "-Dlog4j2.configurationFile="+logging,
-		"-cp", jars+"/*", "org.apache.kafka.connect.cli.ConnectDistributed", w.File)
+		"-cp", path, "org.apache.kafka.connect.cli.ConnectDistributed", w.File)
 	w.ready = func(ctx context.Context) error { return w.Call(ctx, http.MethodGet, "/connectors", nil, nil) }
 	return w.Start(ctx)
 }
