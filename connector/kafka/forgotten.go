@@ -123,7 +123,10 @@ func (s *Sink) doubtful(ctx context.Context, given *Prime) error {
 	}
 	if visible > 0 {
 		// What is not written again before the next crash must be known after it.
-		s.state.txn, s.state.torn = max(s.state.txn, given.Txn), given
+		// No PRIME of that number is visible, so the next transaction takes it.
+		kept := *given
+		kept.Txn = s.state.txn
+		s.state.torn = &kept
 	}
 	return err
 }
