@@ -346,3 +346,22 @@ func (a *admin) offsets(ctx context.Context, of []tp, at edge) (map[tp]int64, er
 	}
 	return found, nil
 }
+
+// openSince returns a partition in which a transaction is open, and the offset at
+// which that begins.
+func (a *admin) openSince(ctx context.Context, of []tp) (at tp, since int64, open bool, err error) {
+	stable, err := a.offsets(ctx, of, stableOffset)
+	if err != nil {
+		return tp{}, 0, false, err
+	}
+	end, err := a.offsets(ctx, of, endOffset)
+	if err != nil {
+		return tp{}, 0, false, err
+	}
+	for _, p := range of {
+		if stable[p] < end[p] {
+			return p, stable[p], true, nil
+		}
+	}
+	return tp{}, 0, false, nil
+}

@@ -140,18 +140,12 @@ func (s *Sink) waits(ctx context.Context, given *Prime) error {
 			at = append(at, tp{name, id})
 		}
 	}
-	stable, err := s.admin.offsets(ctx, at, stableOffset)
+	p, since, open, err := s.admin.openSince(ctx, at)
 	if err != nil {
 		return err
 	}
-	end, err := s.admin.offsets(ctx, at, endOffset)
-	if err != nil {
-		return err
-	}
-	for _, p := range at {
-		if stable[p] < end[p] {
-			return fmt.Errorf("a transaction is open in %s[%d] since offset %d: another producer's, which is waited for, or one of ours whose end the brokers forgot when they started; to abort that one: %s", p.topic, p.partition, stable[p], s.opts.abortCommand(p, stable[p]))
-		}
+	if open {
+		return fmt.Errorf("a transaction is open in %s[%d] since offset %d: another producer's, which is waited for, or one of ours whose end the brokers forgot when they started; to abort that one: %s", p.topic, p.partition, since, s.opts.abortCommand(p, since))
 	}
 	return fmt.Errorf("read the partitions of transaction %d: %w", given.Txn, context.DeadlineExceeded)
 }

@@ -11,16 +11,10 @@ import (
 
 // TestLiveForgottenCommit is TestForgottenCommit on real brokers.
 func TestLiveForgottenCommit(t *testing.T) {
-	var topic, checkpoint string
-	for name, want := range map[string]func(at string, partition int32) bool{
-		"everywhere":                  func(at string, _ int32) bool { return at == checkpoint || at == topic },
-		"by the checkpoint topic":     func(at string, _ int32) bool { return at == checkpoint },
-		"by all but two of the parts": func(at string, partition int32) bool { return at == checkpoint || at == topic && partition == 0 },
-	} {
+	for name := range forgotten("", "") {
 		t.Run(name, func(t *testing.T) {
-			var o Options
-			o, topic = liveOptions(t)
-			checkpoint = o.withDefaults().CheckpointTopic
+			o, topic := liveOptions(t)
+			want := forgotten(o.withDefaults().CheckpointTopic, topic)[name]
 			s := New(o)
 			t.Cleanup(func() { _ = s.Close() })
 			if err := s.EnsureTopics(testContext(t), []string{topic}); err != nil {

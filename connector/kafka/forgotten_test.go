@@ -66,12 +66,11 @@ func abortOpen(t *testing.T, a *kadm.Client, want func(topic string, partition i
 
 // forgotten are the ways in which the end of a transaction can be forgotten that
 // leave its checkpoint unseen.
-func forgotten(o Options) map[string]func(topic string, partition int32) bool {
-	checkpoint := o.withDefaults().CheckpointTopic
-	return map[string]func(topic string, partition int32) bool{
-		"everywhere":                  func(string, int32) bool { return true },
-		"by the checkpoint topic":     func(topic string, _ int32) bool { return topic == checkpoint },
-		"by all but two of the parts": func(_ string, partition int32) bool { return partition == 0 },
+func forgotten(checkpoint, topic string) map[string]func(at string, partition int32) bool {
+	return map[string]func(at string, partition int32) bool{
+		"everywhere":                  func(at string, _ int32) bool { return at == checkpoint || at == topic },
+		"by the checkpoint topic":     func(at string, _ int32) bool { return at == checkpoint },
+		"by all but two of the parts": func(at string, partition int32) bool { return at == checkpoint || at == topic && partition == 0 },
 	}
 }
 
@@ -80,7 +79,7 @@ func forgotten(o Options) map[string]func(topic string, partition int32) bool {
 func TestForgottenCommit(t *testing.T) {
 	t.Parallel()
 	for _, who := range []string{"the same process", "a new process", "a new process that asks the status topic"} {
-		for name, want := range forgotten(testOptions(t, nil)) {
+		for name, want := range forgotten(testOptions(t, nil).withDefaults().CheckpointTopic, eventTopic) {
 			t.Run(name+", "+who, func(t *testing.T) {
 				t.Parallel()
 				c := cluster(t)

@@ -115,19 +115,15 @@ func (o Options) heldUp(ctx context.Context, a *admin, at tp, err error) error {
 	if ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
-	stable, e := a.offsets(ctx, []tp{at}, stableOffset)
+	_, since, open, e := a.openSince(ctx, []tp{at})
 	if e != nil {
 		return e
 	}
-	end, e := a.offsets(ctx, []tp{at}, endOffset)
-	if e != nil {
-		return e
-	}
-	if stable[at] >= end[at] {
+	if !open {
 		return err
 	}
-	return with(refusal(pipeline.ExitRefused, "checkpoint-foreign", fmt.Sprintf("a transaction is open in the checkpoint topic since offset %d and nobody ends it: another producer's, or one of ours whose end the brokers forgot when they started", stable[at])), at.topic,
-		o.abortCommand(at, stable[at])+", and the same for what find-hanging --broker-id N shows in the event topics; then start again: what was aborted is published again. Nothing else may write to the checkpoint topic", nil)
+	return with(refusal(pipeline.ExitRefused, "checkpoint-foreign", fmt.Sprintf("a transaction is open in the checkpoint topic since offset %d and nobody ends it: another producer's, or one of ours whose end the brokers forgot when they started", since)), at.topic,
+		o.abortCommand(at, since)+", and the same for what find-hanging --broker-id N shows in the event topics; then start again: what was aborted is published again. Nothing else may write to the checkpoint topic", nil)
 }
 
 // complete reports whether nothing further back can matter.
