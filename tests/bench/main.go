@@ -54,7 +54,7 @@ type plan struct {
 	heap, out, rates, only                            string
 }
 
-func readPlan(name string, args []string) (*plan, []string, error) {
+func readPlan(name string, args []string) (*plan, error) {
 	p := &plan{}
 	flags := flag.NewFlagSet("bench "+name, flag.ContinueOnError)
 	flags.IntVar(&p.events, "events", 300_000, "events per log")
@@ -67,15 +67,11 @@ func readPlan(name string, args []string) (*plan, []string, error) {
 	flags.StringVar(&p.only, "logs", "", "only logs whose names hold this")
 	flags.StringVar(&p.out, "out", "", "folder for the report")
 	flags.IntVar(&p.port, "port", 0, "port of the broker's process")
-	return p, flags.Args(), parse(flags, args)
-}
-
-func parse(flags *flag.FlagSet, args []string) error {
 	err := flags.Parse(args)
 	if errors.Is(err, flag.ErrHelp) {
-		return errUsage
+		return nil, errUsage
 	}
-	return err
+	return p, err
 }
 
 // run does what the arguments say.
@@ -86,7 +82,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if args[0] == "render" && len(args) == 2 {
 		return render(args[1])
 	}
-	p, _, err := readPlan(args[0], args[1:])
+	p, err := readPlan(args[0], args[1:])
 	if err != nil {
 		return err
 	}

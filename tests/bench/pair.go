@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"time"
@@ -48,14 +47,9 @@ func (t *track) beside(bulk *binlog) func(context.Context, *binlog, string) (int
 			log       *binlog
 			topic, id string
 		}{{b, topic, "6401"}, {bulk, to, "6451"}} {
-			if dirs[i], err = os.MkdirTemp("", "millrace-bench-"); err != nil {
-				return 0, nil, fmt.Errorf("make a work folder: %w", err)
-			}
-			properties := avroTo(t.registry.URL)
-			maps.Copy(properties, map[string]string{"bootstrap.servers": t.kafka.Bootstrap, "key.converter": "org.apache.kafka.connect.storage.StringConverter"})
-			if err := configure(dirs[i], t.database, one.log, map[string]string{
+			if dirs[i], err = t.files(one.log, map[string]string{
 				"name": fmt.Sprintf("pair%d-%d", t.runs, i), "transforms.outbox.route.topic.replacement": one.topic, "database.server.id": one.id,
-			}, properties); err != nil {
+			}, nil, avroTo(t.registry.URL)); err != nil {
 				return 0, nil, err
 			}
 		}

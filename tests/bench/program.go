@@ -58,9 +58,7 @@ func catchUp(ctx context.Context, binary string, d *services.Database, b *binlog
 		return cost{}, err
 	}
 	defer closeRegistry()
-	worker := avroTo(registry)
-	maps.Copy(worker, map[string]string{"bootstrap.servers": broker, "listeners": url, "key.converter": "org.apache.kafka.connect.storage.StringConverter"})
-	maps.Copy(worker, v.worker)
+	worker := over(avroTo(registry), map[string]string{"bootstrap.servers": broker, "listeners": url, "key.converter": "org.apache.kafka.connect.storage.StringConverter"}, v.worker)
 	if err := configure(dir, d, b, v.connector, worker); err != nil {
 		return cost{}, err
 	}

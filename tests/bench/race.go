@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -56,8 +57,8 @@ func openTrack(ctx context.Context, t *track, heap string) error {
 }
 
 func (t *track) close() {
-	for i := len(t.closers) - 1; i >= 0; i-- {
-		t.closers[i]()
+	for _, c := range slices.Backward(t.closers) {
+		c()
 	}
 }
 
@@ -84,8 +85,17 @@ const routerType = "io.debezium.transforms.outbox.EventRouter"
 var (
 	asText  = map[string]string{"value.converter": "org.apache.kafka.connect.storage.StringConverter"}
 	router  = map[string]string{"transforms.outbox.type": routerType, "millrace.schemas.path": "", "extended.headers.enabled": "false"}
-	relaxed = map[string]string{"transforms.outbox.type": routerType, "millrace.schemas.path": "", "extended.headers.enabled": "false", "millrace.delivery": "at-least-once"}
+	relaxed = over(router, map[string]string{"millrace.delivery": "at-least-once"})
 )
+
+// over returns settings with others laid over them.
+func over(settings ...map[string]string) map[string]string {
+	all := map[string]string{}
+	for _, s := range settings {
+		maps.Copy(all, s)
+	}
+	return all
+}
 
 // The lanes' names.
 const (
@@ -167,18 +177,14 @@ func say(format string, args ...any) { fmt.Fprintf(os.Stderr, "bench: "+format+"
 // alone races the program against itself on a broker that keeps nothing.
 func (t *track) alone(ctx context.Context, b *binlog) (race, error) {
 	r := race{Log: b.name, Broker: "a broker that keeps nothing", Events: b.events}
-	undeclared := func(more map[string]string) map[string]string {
-		m := map[string]string{"millrace.schemas.path": "", "millrace.aggregates": "order"}
-		maps.Copy(m, more)
-		return m
-	}
+	undeclared := map[string]string{"millrace.schemas.path": "", "millrace.aggregates": "order"}
 	variants := []struct {
 		name string
 		variant
 	}{
-		{"Millrace, exactly once, envelope, payload as text, no header", variant{connector: undeclared(map[string]string{"millrace.headers.id": "false"})}},
-		{"Millrace, exactly once, envelope, payload as text, header id", variant{connector: undeclared(nil)}},
-		{"Millrace, at least once, envelope, payload as text, header id", variant{connector: undeclared(map[string]string{"millrace.delivery": "at-least-once"})}},
+		{"Millrace, exactly once, envelope, payload as text, no header", variant{connector: over(undeclared, map[string]string{"millrace.headers.id": "false"})}},
+		{"Millrace, exactly once, envelope, payload as text, header id", variant{connector: undeclared}},
+		{"Millrace, at least once, envelope, payload as text, header id", variant{connector: over(undeclared, map[string]string{"millrace.delivery": "at-least-once"})}},
 		{millraceTyped, variant{}},
 	}
 	for _, v := range variants {
@@ -215,8 +221,7 @@ func (t *track) fan(ctx context.Context, events int) (race, error) {
 			r.Lanes[i].Against = logs[0].name
 		}
 	}
-	connector := map[string]string{"topic.creation.default.partitions": "1"}
-	maps.Copy(connector, router)
+	connector := over(router, map[string]string{"topic.creation.default.partitions": "1"})
 	for round := range t.rounds + 1 {
 		for i, b := range logs {
 			c, err := catchUp(ctx, t.binary, t.database, b, variant{connector: connector, worker: asText})
@@ -367,16 +372,8 @@ func (t *track) rate(ctx context.Context, topic string, events int) (float64, er
 // millrace starts the program anew for each run, so that it has no checkpoint.
 func (t *track) millrace(connector, worker map[string]string) func(context.Context, *binlog, string) (int, func() error, error) {
 	return func(ctx context.Context, b *binlog, topic string) (int, func() error, error) {
-		dir, err := os.MkdirTemp("", "millrace-bench-")
+		dir, err := t.files(b, map[string]string{"transforms.outbox.route.topic.replacement": topic}, connector, worker)
 		if err != nil {
-			return 0, nil, fmt.Errorf("make a work folder: %w", err)
-		}
-		settings := map[string]string{"name": "race" + strconv.Itoa(t.runs), "transforms.outbox.route.topic.replacement": topic,
-			"database.server.id": strconv.Itoa(70_000 + 10*t.runs)} // the one before is not forgotten by the server at once
-		properties := map[string]string{"bootstrap.servers": t.kafka.Bootstrap, "key.converter": "org.apache.kafka.connect.storage.StringConverter"}
-		maps.Copy(settings, connector)
-		maps.Copy(properties, worker)
-		if err := configure(dir, t.database, b, settings, properties); err != nil {
 			return 0, nil, err
 		}
 		p, err := startProgram(ctx, t.binary, dir)
@@ -388,6 +385,18 @@ func (t *track) millrace(connector, worker map[string]string) func(context.Conte
 			return p.stop(nil)
 		}, nil
 	}
+}
+
+// files writes a connector's files into a folder of their own. Its name and the
+// server id are those of this run: the server does not forget the one before at
+// once.
+func (t *track) files(b *binlog, own, connector, worker map[string]string) (dir string, err error) {
+	if dir, err = os.MkdirTemp("", "millrace-bench-"); err != nil {
+		return "", fmt.Errorf("make a work folder: %w", err)
+	}
+	name := map[string]string{"name": "race" + strconv.Itoa(t.runs), "database.server.id": strconv.Itoa(70_000 + 10*t.runs)}
+	broker := map[string]string{"bootstrap.servers": t.kafka.Bootstrap, "key.converter": "org.apache.kafka.connect.storage.StringConverter"}
+	return dir, configure(dir, t.database, b, over(name, own, connector), over(broker, worker))
 }
 
 // theProgram returns what is measured.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -217,7 +218,7 @@ func (r *report) markdown() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Measured on %s\n\n%d × %s, %s, Linux %s, %s. All processes share these processors; ratios within one table are what counts.\n\nRepeat it with `%s`; every run is in [raw.json](raw.json).\n",
 		r.Date, r.Machine.CPUs, r.Machine.Model, r.Machine.Memory, r.Machine.Kernel, r.Machine.Go, r.Command)
-	for _, name := range sortedKeys(r.Versions) {
+	for _, name := range slices.Sorted(maps.Keys(r.Versions)) {
 		fmt.Fprintf(&b, "- %s %s\n", name, r.Versions[name])
 	}
 	for i, t := range r.tables() {
@@ -233,15 +234,6 @@ func (r *report) markdown() string {
 		}
 	}
 	return b.String()
-}
-
-func sortedKeys(m map[string]string) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }
 
 func plotName(i int) string { return fmt.Sprintf("catchup-%d.svg", i+1) }
