@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -73,11 +75,25 @@ func runConnectors(ctx context.Context, paths []string, f runFlags, out outside)
 	log.Info("starting", "version", version, "connectors", len(s.tasks))
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	if debug.SetMemoryLimit(-1) == math.MaxInt64 { // nobody has set GOMEMLIMIT
+		debug.SetMemoryLimit(heapLimit(s.tasks))
+	}
 	p := &process{log: log, cancel: cancel, failFast: f.failFast}
 	for _, t := range s.tasks {
 		p.tasks = append(p.tasks, t.open(log.With("connector", t.name)))
 	}
 	return p.run(ctx, s)
+}
+
+// heapLimit is what Go may take, in bytes, before it collects more often: the
+// connectors' memory without librdkafka's share, which is not Go's, and what the
+// program takes by itself. Wide rows would leave twice as much behind otherwise.
+func heapLimit(tasks []*task) int64 {
+	sum := int64(48 << 20)
+	for _, t := range tasks {
+		sum += int64(t.memory) - int64(t.sink.QueueBytes)
+	}
+	return sum
 }
 
 // process runs tasks that fail alone.

@@ -36,6 +36,8 @@ type task struct {
 	registry  registry.Options
 	// limits bound batches, and catalogue of schemas is read when it opens.
 	limits pipeline.Limits
+	// memory is what it may hold, in bytes.
+	memory pipeline.Memory
 }
 
 // load reads the worker file and the connector files. All problems come in one
@@ -78,7 +80,7 @@ func load(paths []string, env config.Environment) (*setup, error) {
 
 // readTask lets each room take its keys.
 func readTask(name string, view *config.View) *task {
-	t := &task{name: name, view: view, limits: pipeline.DefaultLimits()}
+	t := &task{name: name, view: view, limits: pipeline.DefaultLimits(), memory: pipeline.ReadMemory(view)}
 	if name == "" {
 		view.Problem("name", `is missing: {"name": "…", "config": {…}}`)
 	}
@@ -109,7 +111,7 @@ func readTask(name string, view *config.View) *task {
 	t.readDatabaseTLS()
 	readPolicies(view)
 	t.limits.Records = int(pipeline.Int(view, "millrace.batch.max.events", int64(t.limits.Records), 1, 1_000_000))
-	t.limits.Bytes = int(pipeline.Int(view, "millrace.batch.max.bytes", int64(t.limits.Bytes), 1024, 1<<30))
+	t.limits.Bytes = int(pipeline.Int(view, "millrace.batch.max.bytes", int64(t.memory.Batch()), 1024, 1<<30))
 	t.limits.Interval = pipeline.Millis(view, "millrace.batch.max.interval.ms", t.limits.Interval)
 	t.limits.Idle = pipeline.Millis(view, "millrace.checkpoint.interval.ms", t.limits.Idle)
 	return t

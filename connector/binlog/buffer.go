@@ -24,7 +24,8 @@ type segmentBuffer struct {
 	cutEnd pipeline.Position
 }
 
-// mark is a place in a segmentBuffer to which it can be cut back.
+// mark is a place in a segmentBuffer to which it can be cut back: how much of
+// each kind stands before it, in all pieces.
 type mark struct{ rows, txs, values, text, raw, aside int }
 
 // Sizes of what a row and a value take in a buffer, beside their bytes.
@@ -34,46 +35,43 @@ const (
 )
 
 func (b *segmentBuffer) mark() mark {
-	return mark{rows: len(b.rows), txs: len(b.txs), values: len(b.values), text: len(b.text), raw: len(b.raw), aside: b.aside}
+	return mark{
+		rows: len(b.rows), txs: len(b.txs), aside: b.aside,
+		values: b.memory.values.Len(b.values), text: b.memory.text.Len(b.text), raw: b.memory.raw.Len(b.raw),
+	}
 }
 
 // size returns the bytes that were added since m.
 func (b *segmentBuffer) size(m mark) int {
-	return (len(b.rows)-m.rows)*rowSize + (len(b.values)-m.values)*valueSize + len(b.text) - m.text + len(b.raw) - m.raw + b.aside - m.aside
+	now := b.mark()
+	return (now.rows-m.rows)*rowSize + (now.values-m.values)*valueSize + now.text - m.text + now.raw - m.raw + now.aside - m.aside
 }
 
 // truncate drops what was added since m.
 func (b *segmentBuffer) truncate(m mark) {
+	if m == (mark{}) { // all of the memory is free again
+		b.rowBuffer.reset()
+		b.txs, b.aside = b.txs[:0], 0
+		return
+	}
 	clear(b.rows[m.rows:])
 	b.rows = b.rows[:m.rows]
 	b.txs = b.txs[:m.txs]
-	clear(b.values[m.values:])
-	b.values = b.values[:m.values]
-	b.text = b.text[:m.text]
-	b.raw = b.raw[:m.raw]
+	all := b.values
+	b.values = b.memory.values.Cut(b.values, m.values)
+	clear(all[len(b.values):])
+	b.text = b.memory.text.Cut(b.text, m.text)
+	b.raw = b.memory.raw.Cut(b.raw, m.raw)
 	b.aside = m.aside
 }
 
-// keepMax bounds the memory that an emptied buffer keeps for its next use.
-const keepMax = 1 << 20
-
-// empty makes b ready to be filled again. Memory that one large transaction
-// needed is given back.
+// empty makes b ready to be filled again. Most of the memory that one large
+// transaction needed is given back.
 func (b *segmentBuffer) empty() {
 	b.truncate(mark{})
-	b.rowBuffer.reset()
 	b.first, b.last = true, true
 	b.end, b.cutEnd = pipeline.Position{}, pipeline.Position{}
 	b.cut = mark{}
-	if cap(b.text) > 8*keepMax {
-		b.text = nil
-	}
-	if cap(b.raw) > 8*keepMax {
-		b.raw = nil
-	}
-	if cap(b.values) > keepMax {
-		b.values = nil
-	}
 }
 
 // fill puts the next view of b into seg and reports whether another one is

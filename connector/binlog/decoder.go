@@ -48,13 +48,27 @@ type rowBuffer struct {
 	rows   []pipeline.Row
 	values []pipeline.Value
 	text   []byte
-	// raw holds the row images as they stood in their events. Where an append
-	// moves it, values made before keep the old memory.
+	// raw holds the row images as they stood in their events.
 	raw []byte
+	// memory is what values, text and raw are pieces of.
+	memory struct {
+		values    pipeline.Pieces[pipeline.Value]
+		text, raw pipeline.Pieces[byte]
+	}
 }
+
+const (
+	// textRoom bounds what is kept free for the converted text of an event.
+	textRoom = 64 << 10
+	// keepPieces is how much memory of each kind an emptied buffer keeps, in
+	// pieces of 1 MiB.
+	keepPieces = 8
+)
 
 // keep copies row images, and returns the copy.
 func (b *rowBuffer) keep(images []byte) []byte {
+	b.raw = b.memory.raw.Room(b.raw, len(images))
+	b.text = b.memory.text.Room(b.text, min(3*len(images), textRoom))
 	at := len(b.raw)
 	b.raw = append(b.raw, images...)
 	return b.raw[at:len(b.raw):len(b.raw)]
@@ -64,10 +78,10 @@ func (b *rowBuffer) keep(images []byte) []byte {
 func (b *rowBuffer) reset() {
 	clear(b.rows)
 	b.rows = b.rows[:0]
-	clear(b.values)
-	b.values = b.values[:0]
-	b.text = b.text[:0]
-	b.raw = b.raw[:0]
+	b.memory.values.Clear(b.values)
+	b.values = b.memory.values.Reset(b.values, keepPieces)
+	b.text = b.memory.text.Reset(b.text, keepPieces)
+	b.raw = b.memory.raw.Reset(b.raw, keepPieces)
 }
 
 func newDecoder(opts decoderOptions) *decoder {
@@ -253,6 +267,7 @@ func (r *imageReader) read(before []pipeline.Value, data []byte) ([]pipeline.Val
 	}
 	nulls := data[:size]
 	data = data[size:]
+	r.buf.values = r.buf.memory.values.Room(r.buf.values, len(r.shape.wire))
 	from := len(r.buf.values)
 	next, json := 0, 0
 	for i := range r.shape.wire {

@@ -155,7 +155,7 @@ func ReadOptions(s pipeline.Settings, flavor pipeline.Flavor) Options {
 		NetWriteTimeout: seconds(s, "binlog.net.write.timeout"),
 		ServerID:        uint32(pipeline.Int(s, "database.server.id", 0, 1, 1<<32-1)),
 		ServerIDOffset:  uint32(pipeline.Int(s, "database.server.id.offset", serverIDOffset, 1, 1<<31)),
-		BufferBytes:     int(pipeline.Int(s, "millrace.buffer.max.bytes", 32<<20, 64<<10, 4<<30)),
+		BufferBytes:     int(pipeline.Int(s, "millrace.buffer.max.bytes", int64(pipeline.ReadMemory(s).Rows()), 64<<10, 4<<30)),
 		BufferRows:      int(pipeline.Int(s, "millrace.buffer.max.rows", 100_000, 1, 1<<30)),
 		BatchRows:       int(pipeline.Int(s, "max.batch.size", 2048, 1, 1<<30)),
 		PayloadBytes:    int(pipeline.Int(s, "millrace.payload.max.bytes", 256<<20, 1<<20, 64<<30)),

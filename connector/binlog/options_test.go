@@ -52,7 +52,7 @@ func TestReadOptionsDefaults(t *testing.T) {
 		t.Fatal(s.problems)
 	}
 	if o.Port != 3306 || o.SSLMode != SSLPreferred || o.ServerID != 7 || o.ServerIDOffset != 10000 ||
-		o.SnapshotMode != "initial" || o.BufferBytes != 32<<20 || o.ConnectTimeout != 30*time.Second ||
+		o.SnapshotMode != "initial" || o.BufferBytes != 160<<20/6 || o.ConnectTimeout != 30*time.Second ||
 		o.KeepAlive != time.Minute || o.OnBad != failOnBad {
 		t.Errorf("unexpected defaults: %+v", o)
 	}

@@ -54,6 +54,29 @@ func TestRowsAllocate(t *testing.T) {
 	}
 }
 
+// TestRowsAreCopiedOnce: a row's bytes are copied out of the packet, and what must
+// be converted to text is written once more. The ceilings are those of the
+// recorded logs, which hold every type and charset: an outbox has less to convert.
+func TestRowsAreCopiedOnce(t *testing.T) {
+	for flavor, ceiling := range map[pipeline.Flavor]float64{pipeline.MySQL: 0.03, pipeline.MariaDB: 0.4} {
+		_, events := recordedLog(t, "testdata/"+string(flavor)+"/full.binlog")
+		d := newDecoder(decoderOptions{flavor: flavor, declared: declaredOfRecordings})
+		var buf rowBuffer
+		replay(t, d, events, &buf)
+		images := 0
+		for _, ev := range events {
+			if isRows(ev.kind) {
+				images += len(ev.body)
+			}
+		}
+		raw, text := buf.memory.raw.Len(buf.raw), buf.memory.text.Len(buf.text)
+		t.Logf("%s: %d bytes of row events, %.2f of them copied, %.2f converted", flavor, images, float64(raw)/float64(images), float64(text)/float64(images))
+		if raw > images || float64(text) > ceiling*float64(images) {
+			t.Errorf("%s: %d bytes copied and %d converted for %d", flavor, raw, text, images)
+		}
+	}
+}
+
 // TestReset: table ids die with the log file, shapes do not.
 func TestReset(t *testing.T) {
 	_, events := recordedLog(t, "testdata/mysql/images.binlog")

@@ -24,12 +24,12 @@ type Record struct {
 	Timestamp int64
 }
 
-// Batch collects encoded records until it is sealed. One arena holds all the
-// bytes; Transformers append to it. A Batch is reused after delivery.
+// Batch collects encoded records until it is sealed. Transformers append their
+// bytes to its arenas, after Room. A Batch is reused after delivery.
 type Batch struct {
 	Records []Record
-	// Arena is where records' bytes are appended. When an append moves it,
-	// records made before keep the old memory, so slices stay valid.
+	// Arena is where records' bytes are appended. When Room or an append moves
+	// it, records made before keep the old memory, so slices stay valid.
 	Arena []byte
 	// HeaderArena is the same for headers.
 	HeaderArena []Header
@@ -54,6 +54,30 @@ type Batch struct {
 	Created time.Time
 	// size counts the bytes appended since Reset: the arena may have moved.
 	size int
+	// bytes and headers are the memory that the arenas are pieces of.
+	bytes   Pieces[byte]
+	headers Pieces[Header]
+}
+
+const (
+	// roomBeside is what Room adds for what a record has beside its row's values.
+	roomBeside  = 512
+	roomHeaders = 32
+	// keepPieces is how much memory an emptied batch keeps, in pieces of 1 MiB.
+	keepPieces, keepHeaderPieces = 16, 4
+)
+
+// Room makes room in the arenas for the record of a row. More may be appended,
+// at the price of moving a piece.
+func (b *Batch) Room(row *Row) {
+	n := roomBeside
+	for _, image := range [...][]Value{row.Before, row.After} {
+		for i := range image {
+			n += len(image[i].Bytes)
+		}
+	}
+	b.Arena = b.bytes.Room(b.Arena, n)
+	b.HeaderArena = b.headers.Room(b.HeaderArena, roomHeaders)
 }
 
 // BadRow is a row that could not become an event, where the configuration lets
@@ -97,9 +121,9 @@ type Mark struct{ records, bad, parked int }
 func (b *Batch) Reset() {
 	clear(b.Records)
 	b.Records = b.Records[:0]
-	b.Arena = b.Arena[:0]
-	clear(b.HeaderArena)
-	b.HeaderArena = b.HeaderArena[:0]
+	b.Arena = b.bytes.Reset(b.Arena, keepPieces)
+	b.headers.Clear(b.HeaderArena)
+	b.HeaderArena = b.headers.Reset(b.HeaderArena, keepHeaderPieces)
 	b.Begins, b.Ends = false, false
 	b.End = Position{}
 	b.Txs = 0

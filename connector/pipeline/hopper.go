@@ -33,7 +33,7 @@ type Limits struct {
 func DefaultLimits() Limits {
 	return Limits{
 		Records:  10_000,
-		Bytes:    16 << 20,
+		Bytes:    MemoryDefault.Batch(),
 		Interval: 100 * time.Millisecond,
 		Fresh:    2 * time.Second,
 		Quiet:    time.Millisecond,
@@ -49,11 +49,18 @@ func DefaultLimits() Limits {
 type hopper struct {
 	limits Limits
 
-	mu      sync.Mutex
-	batch   *Batch
-	spare   *Batch
-	lastAdd time.Time
-	err     error // why the filler ended
+	mu    sync.Mutex
+	batch *Batch
+	spare *Batch
+	err   error // why the filler ended
+	// adds counts the segments with rows; noticed and lastAdd are how many there
+	// were when the deliverer last looked and found more, and when that was. So
+	// the filler never asks for the time.
+	adds, noticed uint64
+	lastAdd       time.Time
+	// patient says that the deliverer waits for its timer alone, unless the
+	// batch is full: behind, it would be woken by every transaction otherwise.
+	patient bool
 
 	// filled and taken wake the other side; capacity one, so that a wake-up
 	// that nobody waits for is kept and a second one is dropped.
@@ -130,9 +137,8 @@ func (h *hopper) tryAdd(ctx context.Context, tr Transformer, seg *Segment) error
 	}
 	defer h.mu.Unlock()
 	b := h.batch
-	now := time.Now()
 	if b.Created.IsZero() {
-		b.Created = now
+		b.Created = time.Now()
 		b.Begins = seg.First
 	}
 	if len(seg.Rows) > 0 {
@@ -141,13 +147,15 @@ func (h *hopper) tryAdd(ctx context.Context, tr Transformer, seg *Segment) error
 			b.Back(whole)
 			return err
 		}
-		h.lastAdd = now
+		h.adds++
 	}
 	b.Ends, b.End = seg.Last, seg.End
 	if seg.Last {
 		b.Txs += len(seg.Txs)
 	}
-	wake(h.filled)
+	if !h.patient || h.full() {
+		wake(h.filled)
+	}
 	return nil
 }
 
@@ -204,6 +212,9 @@ func (h *hopper) take(ctx context.Context, idleAt time.Time) (*Batch, error) {
 // wait before looking again. Called under mu.
 func (h *hopper) seal(now, idleAt time.Time) (*Batch, time.Duration, error) {
 	b := h.batch
+	if h.adds != h.noticed {
+		h.noticed, h.lastAdd = h.adds, now
+	}
 	due := h.due(now, idleAt)
 	if h.err != nil {
 		// Nothing more will come. What is whole is still good, were it a
@@ -227,6 +238,7 @@ func (h *hopper) seal(now, idleAt time.Time) (*Batch, time.Duration, error) {
 func (h *hopper) due(now, idleAt time.Time) time.Duration {
 	b := h.batch
 	const long = time.Hour
+	h.patient = h.spare == nil // whoever gives it back looks again
 	switch {
 	case h.spare == nil:
 		return long
@@ -241,6 +253,7 @@ func (h *hopper) due(now, idleAt time.Time) time.Duration {
 	case now.Sub(b.End.CommitTime) < h.limits.Fresh:
 		return 0
 	}
+	h.patient = true
 	quiet := h.lastAdd.Add(h.limits.Quiet).Sub(now)
 	aged := b.Created.Add(h.limits.Interval).Sub(now)
 	return min(quiet, aged)

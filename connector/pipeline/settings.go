@@ -59,6 +59,28 @@ func Int(s Settings, key string, def, lo, hi int64) int64 {
 	return n
 }
 
+// A Memory is how many bytes of rows and records a connector may hold. The rooms
+// take their shares as defaults of their own keys; a third is left for what
+// decoding leaves behind.
+type Memory int
+
+// MemoryDefault is millrace.memory.max.bytes where it is not set.
+const MemoryDefault Memory = 160 << 20
+
+// ReadMemory returns millrace.memory.max.bytes.
+func ReadMemory(s Settings) Memory {
+	return Memory(Int(s, "millrace.memory.max.bytes", int64(MemoryDefault), 16<<20, 1<<40))
+}
+
+// Rows is the share of what the source reads ahead, in bytes.
+func (m Memory) Rows() int { return int(m / 6) }
+
+// Batch is the share of each of two batches, in bytes.
+func (m Memory) Batch() int { return int(m / 12) }
+
+// Queue is the share of librdkafka's queue, in bytes.
+func (m Memory) Queue() int { return int(m / 3) }
+
 // Millis returns the value of a key in milliseconds.
 func Millis(s Settings, key string, def time.Duration) time.Duration {
 	return time.Duration(Int(s, key, def.Milliseconds(), 0, 1<<40)) * time.Millisecond

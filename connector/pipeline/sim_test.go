@@ -250,11 +250,7 @@ func TestSimulationReplays(t *testing.T) {
 				if err := s.run(); err != nil {
 					t.Fatal(err)
 				}
-				for p := range s.k.parts {
-					for _, r := range s.k.parts[p].log {
-						logs[i] += fmt.Sprintf("%s %t %t %t;", r.id, r.prime != nil, r.mark != nil, r.committed)
-					}
-				}
+				logs[i] = s.k.history()
 			})
 		}
 		if logs[0] != logs[1] {

@@ -2,7 +2,9 @@ package pipeline
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 )
@@ -236,6 +238,20 @@ func (k *simKafka) visible() (out [simPartitions][]string) {
 		}
 	}
 	return out
+}
+
+// history returns what stands in the log, a word or two per record. Markers may
+// still be on their way when everything has been seen.
+func (k *simKafka) history() string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var out strings.Builder
+	for p := range k.parts {
+		for _, r := range k.parts[p].log {
+			fmt.Fprintf(&out, "%s %t %t %t;", r.id, r.prime != nil, r.mark != nil, r.committed)
+		}
+	}
+	return out.String()
 }
 
 // A simProcess is one process: it may stand still, and it may die.
