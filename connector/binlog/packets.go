@@ -2,6 +2,8 @@ package binlog
 
 import (
 	"encoding/binary"
+	"errors"
+	"fmt"
 	"io"
 )
 
@@ -16,7 +18,14 @@ type packetReader struct {
 	// large holds a packet that is larger than half of buf, or several that
 	// make one.
 	large []byte
+	// number is that of the last packet, begun whether there was one.
+	number byte
+	begun  bool
 }
+
+// errPacketLost says that packets are missing: what comes then is not what the
+// server sent next.
+var errPacketLost = errors.New("the connection has lost packets")
 
 const (
 	// packetBuffer is how much is read at once.
@@ -64,12 +73,18 @@ func (p *packetReader) next() ([]byte, error) {
 	}
 }
 
-// header reads a packet's size.
+// header reads a packet's size. Packets are numbered modulo 256, within an
+// answer from 1 on: a proxy that loses some of them is found out.
 func (p *packetReader) header() (int, error) {
 	if err := p.fill(packetHeader); err != nil {
 		return 0, err
 	}
-	size := int(binary.LittleEndian.Uint32(p.buf[p.from:]) & fullPacket) // the fourth byte is a sequence number
+	head := binary.LittleEndian.Uint32(p.buf[p.from:])
+	size, number := int(head&fullPacket), byte(head>>24)
+	if p.begun && number != p.number+1 {
+		return 0, fmt.Errorf("%w: number %d came after %d", errPacketLost, number, p.number)
+	}
+	p.number, p.begun = number, true
 	p.from += packetHeader
 	return size, nil
 }

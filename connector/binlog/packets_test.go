@@ -11,11 +11,13 @@ import (
 	"testing/iotest"
 )
 
-// packetsOf frames a payload as a server does: in several packets from 16 MiB on.
-func packetsOf(dst, payload []byte) []byte {
-	for seq := byte(0); ; seq++ {
+// packetsOf frames a payload as a server does: in several packets from 16 MiB
+// on. seq numbers them.
+func packetsOf(dst, payload []byte, seq *byte) []byte {
+	for {
 		n := min(len(payload), fullPacket)
-		dst = append(dst, byte(n), byte(n>>8), byte(n>>16), seq)
+		*seq++
+		dst = append(dst, byte(n), byte(n>>8), byte(n>>16), *seq)
 		dst = append(dst, payload[:n]...)
 		if payload = payload[n:]; n < fullPacket {
 			return dst
@@ -33,12 +35,13 @@ func TestPacketReader(t *testing.T) {
 	random.Shuffle(len(sizes), func(i, j int) { sizes[i], sizes[j] = sizes[j], sizes[i] })
 	payloads := make([][]byte, len(sizes))
 	var wire []byte
+	var seq byte
 	for i, n := range sizes {
 		payloads[i] = make([]byte, n)
 		for j := range min(n, 4096) {
 			payloads[i][j], payloads[i][n-1-j] = byte(random.Uint32()), byte(random.Uint32())
 		}
-		wire = packetsOf(wire, payloads[i])
+		wire = packetsOf(wire, payloads[i], &seq)
 	}
 	for name, reader := range map[string]io.Reader{
 		"at once": bytes.NewReader(wire), "in halves": iotest.HalfReader(bytes.NewReader(wire)),
@@ -63,6 +66,23 @@ func TestPacketReader(t *testing.T) {
 	}
 }
 
+// TestPacketLost: what follows a hole in the stream is refused, wherever the
+// packets come from.
+func TestPacketLost(t *testing.T) {
+	var seq byte
+	wire := packetsOf(packetsOf(nil, []byte("first"), &seq), []byte("second"), &seq)
+	seq++ // the third one is lost
+	p := newPacketReader(bytes.NewReader(packetsOf(wire, []byte("fourth"), &seq)))
+	for range 2 {
+		if _, err := p.next(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if b, err := p.next(); !errors.Is(err, errPacketLost) {
+		t.Errorf("%q, %v", b, err)
+	}
+}
+
 // pieces reads a few bytes at a time.
 type pieces struct {
 	r      io.Reader
@@ -76,8 +96,9 @@ func (p *pieces) Read(b []byte) (int, error) {
 // TestPacketReaderAllocates nothing for ordinary packets.
 func TestPacketReaderAllocates(t *testing.T) {
 	var wire []byte
+	var seq byte
 	for range 5000 {
-		wire = packetsOf(wire, make([]byte, 400))
+		wire = packetsOf(wire, make([]byte, 400), &seq)
 	}
 	r := bytes.NewReader(wire)
 	p := newPacketReader(r)

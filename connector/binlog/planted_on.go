@@ -44,10 +44,17 @@ func (d *dump) plantedTrack() {
 			if name, _, err := parseRotate(body); err == nil {
 				file = string(name)
 			}
+			if d.req.pos != 0 && !d.events.checksum {
+				return nil // what a connection begins with; the reader knows where it is
+			}
 		case h.kind == evGTID || h.kind == evAnonymousGTID || h.kind == evTaggedGTID || h.kind == evMariaGTID:
 			d.req.file, d.req.pos = file, h.logPos-h.size
 		}
-		return handle(raw)
+		err = handle(raw)
+		if err != nil {
+			d.req.pos = 0 // it was not the connection that ended the dump
+		}
+		return err
 	}
 }
 
@@ -61,7 +68,7 @@ func (d *dump) plantedAgain() bool {
 	if closed || d.req.pos == 0 {
 		return false
 	}
-	d.req.set = nil
+	d.req.set, d.events = nil, dumpEvents{}
 	return d.open(context.Background()) == nil
 }
 
