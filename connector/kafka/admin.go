@@ -33,7 +33,7 @@ func (a *admin) open() error {
 	conf := o.config()
 	conf["go.produce.channel.size"] = 1
 	conf["go.events.channel.size"] = 100
-	p, err := newProducer(conf, newMonitor(o.Log, "admin"), nil)
+	p, err := newProducer(conf, newMonitor(o.Log, "admin"))
 	if err != nil {
 		return o.badConfig(err)
 	}
@@ -140,13 +140,15 @@ func (a *admin) retry(ctx context.Context, where string, call func(context.Conte
 }
 
 // passing reports whether an error is one of a cluster that is starting,
-// electing or cut off.
+// electing or cut off. ErrNoent is the client's own: it remembers a partition
+// without a leader from such a time, and asks nobody until what it remembers is
+// metadata.max.age.ms old. Only another client helps.
 func passing(e ck.Error) bool {
 	switch e.Code() {
 	case ck.ErrTimedOut, ck.ErrTimedOutQueue, ck.ErrTransport, ck.ErrAllBrokersDown, ck.ErrResolve, ck.ErrWaitCoord, ck.ErrWaitCache, ck.ErrInProgress,
 		ck.ErrRequestTimedOut, ck.ErrLeaderNotAvailable, ck.ErrNotLeaderForPartition, ck.ErrReplicaNotAvailable, ck.ErrNotController,
 		ck.ErrCoordinatorLoadInProgress, ck.ErrCoordinatorNotAvailable, ck.ErrNotCoordinator, ck.ErrUnknownLeaderEpoch, ck.ErrFencedLeaderEpoch,
-		ck.ErrOffsetNotAvailable, ck.ErrNetworkException, ck.ErrUnknownPartition:
+		ck.ErrOffsetNotAvailable, ck.ErrNetworkException, ck.ErrUnknownPartition, ck.ErrNoent:
 		return true
 	default:
 		return e.IsRetriable()

@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	ck "github.com/confluentinc/confluent-kafka-go/v2/kafka"
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"millrace/connector/pipeline"
@@ -66,15 +65,8 @@ func raw(t testing.TB, s *Sink, b *pipeline.Batch) {
 	if err := s.p.begin(); err != nil {
 		t.Fatal(err)
 	}
-	topic := eventTopic
-	var m ck.Message
-	headers := make([]ck.Header, 1)
 	for i := range b.Records {
-		r := &b.Records[i]
-		headers[0] = ck.Header{Key: r.Headers[0].Key, Value: r.Headers[0].Value}
-		m.TopicPartition = ck.TopicPartition{Topic: &topic, Partition: int32(i % 3)}
-		m.Key, m.Value, m.Headers = r.Key, r.Value, headers
-		if err := s.p.send(ctx, &m, nil); err != nil {
+		if err := s.p.put(ctx, s.p.client.Partition(eventTopic, int32(i%3)), &b.Records[i], nil); err != nil {
 			t.Fatal(err)
 		}
 	}

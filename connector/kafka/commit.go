@@ -244,7 +244,7 @@ func (s *Sink) history(w *written, now time.Time) {
 // committed moves the state on.
 func (s *Sink) committed(w written, now time.Time) {
 	s.state.txn, s.committedTxn, s.committedUS = s.tx.txn, s.tx.txn, w.commit.TimeUS
-	s.state.next = s.p.place.behind(!s.opts.AtLeastOnce)
+	s.state.next = s.p.place.behind(s.p.marks.Acks(), !s.opts.AtLeastOnce)
 	clear(s.state.changed)
 	s.state.pruned = w.pruned
 	if w.minute != "" {

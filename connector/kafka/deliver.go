@@ -3,11 +3,9 @@ package kafka
 import (
 	"context"
 	"fmt"
-	"math"
 	"time"
 
-	ck "github.com/confluentinc/confluent-kafka-go/v2/kafka"
-
+	"millrace/connector/kafka/rdkafka"
 	"millrace/connector/pipeline"
 )
 
@@ -230,7 +228,11 @@ func (s *Sink) begin(ctx context.Context) error {
 			return err
 		}
 	}
-	s.p.place.enter(s.state.next)
+	s.p.place.next = s.state.next
+	// Not before the producer has a broker to ask about the topic: it would
+	// wait a second before it asks again.
+	s.p.marks = s.p.client.Partition(s.opts.CheckpointTopic, 0)
+	s.p.marks.Reset()
 	if s.opts.Paranoid {
 		s.provide()
 	}
@@ -254,11 +256,11 @@ func (s *Sink) settle(ctx context.Context) error {
 	if s.opts.without.proof || plantedTrustEnd {
 		s.p.unproven = false
 	}
-	tooBig := s.tooBig()
-	if s.p.unproven && !tooBig && s.p.settled(ctx, s.p.end) {
+	outgrown := s.outgrown()
+	if s.p.unproven && !outgrown && s.p.settled(ctx, s.p.end) {
 		s.p.unproven = false
 	}
-	if !s.p.unproven && !tooBig {
+	if !s.p.unproven && !outgrown {
 		return nil
 	}
 	return s.replaced(s.rotate(ctx))
@@ -272,14 +274,25 @@ func (s *Sink) replaced(err error) error {
 	return s.to(stageIdle)
 }
 
-// tooBig reports whether a topic was met that takes less than the producer may
-// send in one request.
-func (s *Sink) tooBig() bool {
-	for _, t := range *s.topics.Load() {
+// outgrown reports whether topics became known that the producer was not made
+// for: one that takes less than it may send in one request, or so many that its
+// statistics cost more than another producer does.
+func (s *Sink) outgrown() bool {
+	known := s.topics.Load()
+	if s.p.suits == known {
+		return false
+	}
+	partitions := 0
+	for _, t := range *known {
 		if t.limit < s.p.batchLimit {
 			return true
 		}
+		partitions += len(t.parts)
 	}
+	if s.p.stats && partitions > maxStatsPartitions {
+		return true
+	}
+	s.p.suits = known
 	return false
 }
 
@@ -329,6 +342,9 @@ func (s *Sink) publish(ctx context.Context, b *pipeline.Batch, gone <-chan struc
 		if err := s.sendRecord(ctx, &b.Records[i], s.plan[i], gone); err != nil {
 			return err
 		}
+	}
+	if err := s.p.push(ctx, gone); err != nil {
+		return err
 	}
 	s.opts.onStep("sent")
 	if !plantedEarlyCheckpoint {
@@ -392,7 +408,7 @@ func (s *Sink) alone() error {
 	if s.opts.without.place || plantedReadFirst || plantedReadStable {
 		return nil
 	}
-	return s.p.place.alone()
+	return s.p.place.alone(s.p.marks.Acks())
 }
 
 // enter prepares a part for the records that the open transaction writes.
@@ -402,40 +418,32 @@ func (s *Sink) enter(p *part) {
 	}
 	p.entered = s.tx.began
 	p.state.T, p.state.K, p.state.P, p.state.F = s.tx.txn, 0, p.state.D, -1
-	p.acked.Store(-1)
-	p.first.Store(math.MaxInt64)
+	p.written = s.p.client.Partition(p.topic.name, p.id)
+	p.written.Reset()
+	p.shown = rdkafka.NoAcks
 	s.tx.parts = append(s.tx.parts, p)
 }
 
-// sendRecord hands one record over, unless readers see it already.
+// sendRecord sends one record, unless readers see it already.
 func (s *Sink) sendRecord(ctx context.Context, r *pipeline.Record, p *part, gone <-chan struct{}) error {
 	p.state.N++
 	p.state.K++
 	p.state.D = hash64(roll(uint64(p.state.D), r.Key, r.ID))
 	if len(p.again) > 0 {
 		if offset, ok := p.skip(r); ok {
-			p.acknowledged(offset)
+			p.shown = p.shown.With(offset)
 			return nil
 		}
 	}
-	s.headers = s.headers[:0]
-	for i := range r.Headers {
-		s.headers = append(s.headers, ck.Header{Key: r.Headers[i].Key, Value: r.Headers[i].Value})
-	}
-	s.msg.TopicPartition.Topic, s.msg.TopicPartition.Partition = &p.topic.name, p.id
-	s.msg.Key, s.msg.Value, s.msg.Headers = r.Key, r.Value, s.headers
-	s.msg.Timestamp = time.Time{}
-	if r.Timestamp > 0 {
-		s.msg.Timestamp = time.UnixMilli(r.Timestamp)
-	}
-	return s.p.send(ctx, &s.msg, gone)
+	return s.p.put(ctx, p.written, r, gone)
 }
 
 // leave takes down what the checkpoint will say of a part.
 func (s *Sink) leave(p *part, last *pipeline.Record) {
 	p.state.ID = idText(last.ID)
 	p.state.H = hash64(contentHash(last.Key, last.Value))
-	p.state.O, p.state.F = p.acked.Load(), p.first.Load()
+	acks := p.written.Acks()
+	p.state.O, p.state.F = max(acks.High, p.shown.High), min(acks.Low, p.shown.Low)
 	if p.state.N == p.state.K {
 		p.state.B = p.state.F // the first transaction here
 	}
@@ -448,7 +456,5 @@ func (s *Sink) sendCheckpoint(ctx context.Context, kind string, value []byte, go
 }
 
 func (s *Sink) sendKeyed(ctx context.Context, key, value []byte, gone <-chan struct{}) error {
-	return s.p.send(ctx, &ck.Message{
-		TopicPartition: ck.TopicPartition{Topic: &s.opts.CheckpointTopic, Partition: 0}, Key: key, Value: value,
-	}, gone)
+	return s.p.put(ctx, s.p.marks, &pipeline.Record{Key: key, Value: value}, gone)
 }

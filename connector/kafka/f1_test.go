@@ -12,6 +12,8 @@ import (
 	ck "github.com/confluentinc/confluent-kafka-go/v2/kafka"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"millrace/connector/pipeline"
 )
 
 // What stands here is the hazard itself, KAFKA-17754, in the client's own
@@ -66,7 +68,7 @@ func (f *f1) open() {
 	o = o.withDefaults()
 	conf := o.producerConfig(f.txn, o.MaxRequest)
 	conf["statistics.interval.ms"] = int(statsInterval.Milliseconds())
-	p, err := newProducer(conf, newMonitor(o.Log, "f1"), nil)
+	p, err := newProducer(conf, newMonitor(o.Log, "f1"))
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -96,14 +98,14 @@ func (f *f1) begin() {
 // of marks.
 func (f *f1) put(names ...string) error {
 	for _, name := range names {
-		m := ck.Message{Value: []byte(name), TopicPartition: ck.TopicPartition{Topic: &f.marks}}
+		topic, partition := f.marks, int32(0)
 		if name[0] == 'e' {
-			m.TopicPartition.Topic = &f.events
+			topic = f.events
 			if strings.HasSuffix(name, "b") {
-				m.TopicPartition.Partition = 1
+				partition = 1
 			}
 		}
-		if err := f.p.send(testContext(f.t), &m, nil); err != nil {
+		if err := f.p.put(testContext(f.t), f.p.client.Partition(topic, partition), &pipeline.Record{Value: []byte(name)}, nil); err != nil {
 			return err
 		}
 	}

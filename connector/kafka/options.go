@@ -37,6 +37,9 @@ type Options struct {
 	// MaxRequest is max.request.size: no record may be larger, in bytes,
 	// before compression.
 	MaxRequest int
+	// QueueBytes is how much librdkafka may hold of what was not sent yet, unless
+	// Producer says otherwise; two records of MaxRequest always fit.
+	QueueBytes int
 
 	// AtLeastOnce turns transactions off (millrace.delivery): checkpoints
 	// follow acknowledgements, and nothing fences a paused predecessor.
@@ -158,6 +161,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.MaxRequest == 0 {
 		o.MaxRequest = defaultMaxRequest
+	}
+	if o.QueueBytes == 0 {
+		o.QueueBytes = pipeline.MemoryDefault.Queue()
 	}
 	if o.Host == "" {
 		o.Host, _ = os.Hostname()

@@ -71,8 +71,8 @@ func (s *Sink) swap(ctx context.Context) error {
 	}
 	s.old.Go(s.p.close)
 	s.p = next.p
-	if s.tooBig() {
-		// A topic was met since that takes less than the producer may send.
+	if s.outgrown() {
+		// A topic was met since that it was not made for.
 		return s.rotate(ctx)
 	}
 	return nil

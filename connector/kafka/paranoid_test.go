@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"millrace/connector/kafka/rdkafka"
 	"millrace/connector/pipeline"
 )
 
@@ -187,15 +188,14 @@ func TestPlace(t *testing.T) {
 		"the last marker came in the middle": {10, []int64{9, 11}, true, 13},
 		"and someone else":                   {10, []int64{9, 12}, false, 0},
 	} {
-		var p place
-		p.enter(tc.next)
+		p, acks := place{tc.next}, rdkafka.NoAcks
 		for _, o := range tc.offsets {
-			p.acknowledged(o)
+			acks = acks.With(o)
 		}
-		if err := p.alone(); (err == nil) != tc.alone {
+		if err := p.alone(acks); (err == nil) != tc.alone {
 			t.Errorf("%s: %v", name, err)
-		} else if err == nil && p.behind(true) != tc.behind {
-			t.Errorf("%s: next begins at %d, want %d", name, p.behind(true), tc.behind)
+		} else if err == nil && p.behind(acks, true) != tc.behind {
+			t.Errorf("%s: next begins at %d, want %d", name, p.behind(acks, true), tc.behind)
 		}
 	}
 }

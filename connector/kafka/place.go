@@ -2,8 +2,8 @@ package kafka
 
 import (
 	"errors"
-	"math"
-	"sync/atomic"
+
+	"millrace/connector/kafka/rdkafka"
 )
 
 // A place is where one transaction's records stand in the checkpoint
@@ -24,44 +24,23 @@ import (
 type place struct {
 	// next is where the transaction begins, at the latest.
 	next int64
-	// low, high and count are of the offsets acknowledged so far.
-	low, high, count atomic.Int64
-}
-
-// nowhere is the lower bound before the first acknowledgement.
-const nowhere = math.MaxInt64
-
-// enter begins a transaction at next or before it.
-func (p *place) enter(next int64) {
-	p.next = next
-	p.low.Store(nowhere)
-	p.high.Store(-1)
-	p.count.Store(0)
-}
-
-// acknowledged notes an offset; it runs on the goroutine that drains events,
-// one at a time.
-func (p *place) acknowledged(offset int64) {
-	p.low.Store(min(p.low.Load(), offset))
-	p.high.Store(max(p.high.Load(), offset))
-	p.count.Add(1)
 }
 
 // errOvertaken says that someone else has written to the checkpoint partition.
 var errOvertaken = errors.New("another producer has written to the checkpoint topic since the last commit")
 
-// missing returns how many markers of the last transaction are still to come;
-// it is negative when somebody else's records stand before or among ours.
-func (p *place) missing() int64 {
-	low := p.low.Load()
-	foreign := p.high.Load() - low + 1 - p.count.Load()
-	return p.next - low - foreign
+// missing returns how many markers of the last transaction are still to come, a
+// being what was acknowledged of this one; it is negative when somebody else's
+// records stand before or among ours.
+func (p place) missing(a rdkafka.Acks) int64 {
+	foreign := a.High - a.Low + 1 - a.Count
+	return p.next - a.Low - foreign
 }
 
 // alone returns errOvertaken unless all that stands between the last
 // transaction and the end of this one is this one's.
-func (p *place) alone() error {
-	if p.count.Load() == 0 || p.missing() < 0 {
+func (p place) alone(a rdkafka.Acks) error {
+	if a.Count == 0 || p.missing(a) < 0 {
 		return errOvertaken
 	}
 	return nil
@@ -69,8 +48,8 @@ func (p *place) alone() error {
 
 // behind returns where the next transaction begins: behind the last record, in
 // a transaction the marker that ends it, and whatever marker is still missing.
-func (p *place) behind(transactional bool) int64 {
-	next := p.high.Load() + 1 + p.missing()
+func (p place) behind(a rdkafka.Acks, transactional bool) int64 {
+	next := a.High + 1 + p.missing(a)
 	if transactional {
 		next++
 	}

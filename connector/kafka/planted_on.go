@@ -67,9 +67,8 @@ func (s *Sink) abortAndKeep() bool {
 			return false
 		}
 	}
-	s.p.mu.Lock()
-	s.p.failure = nil
-	s.p.mu.Unlock()
+	s.p.client.Flush(slice)
+	s.p.client.Forgive()
 	s.stage = stageDown
 	return true
 }

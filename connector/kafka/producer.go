@@ -4,13 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	ck "github.com/confluentinc/confluent-kafka-go/v2/kafka"
+
+	"millrace/connector/kafka/rdkafka"
+	"millrace/connector/pipeline"
 )
 
 const (
@@ -25,22 +26,24 @@ const (
 	// maxStatsPartitions is how many partitions may be known before the
 	// statistics, which list them all, cost more than a new producer does.
 	maxStatsPartitions = 256
-	// eventsBuffer is how many reports may wait for our goroutine.
-	eventsBuffer = 20000
+	// eventsBuffer is how many events may wait for our goroutine.
+	eventsBuffer = 1000
+	// handOver is how many records, or bytes of them, go to librdkafka in one
+	// call: enough for the call itself to cost nothing, and few enough to stay in
+	// the processor's cache between our copy and librdkafka's.
+	handOverRecords, handOverBytes = 32, 64 << 10
 	// slice is how long one uninterruptible call of the client may take: it
 	// looks at the context's deadline, never at its cancellation.
 	slice = 2 * time.Second
 )
 
 // A producer is one librdkafka producer. It counts what was sent and what was
-// reported, so that "all acknowledged" is known and not assumed. send and wait
-// belong to one goroutine.
+// reported, so that "all acknowledged" is known and not assumed. put, push and
+// wait belong to one goroutine.
 type producer struct {
-	k   *ck.Producer
-	mon *monitor
-	// onAck is told the offset of each acknowledged record, on the goroutine
-	// that drains events.
-	onAck func(topic string, partition int32, offset int64)
+	k      *ck.Producer
+	client *rdkafka.Client
+	mon    *monitor
 	// backoff is retry.backoff.ms; stats says whether statistics come.
 	backoff time.Duration
 	stats   bool
@@ -49,24 +52,26 @@ type producer struct {
 	begun bool
 	// batchLimit is the size that no batch of records exceeds.
 	batchLimit int
-	// place is where the open transaction stands in the checkpoint partition.
-	place *place
+	// suits are topics that it is known to suit.
+	suits *topicTable
+	// marks is the checkpoint partition, place where the open transaction stands
+	// in it.
+	marks *rdkafka.Partition
+	place place
 
 	// unproven says that the last commit may have sent more than one EndTxn, end
 	// is when it ended, see settled.
 	unproven bool
 	end      int64
 
+	// out are records that have not been handed over, sent counts those that
+	// have.
+	out     rdkafka.Buffer
 	sent    uint64
-	commits int64 // commits proven to have been sent once each
-	done    atomic.Uint64
-	target  atomic.Uint64
-	wake    chan struct{}
-	kick    chan struct{}
+	commits int64         // commits proven to have been sent once each
 	dead    chan struct{} // closed by the first fatal error
 
 	mu       sync.Mutex
-	failure  error // first failed delivery
 	lastStat string
 	statWake chan struct{}
 
@@ -95,7 +100,7 @@ func (o Options) producerConfig(id string, batchLimit int) ck.ConfigMap {
 	m := o.config()
 	m["linger.ms"] = 5
 	m["compression.type"] = "lz4"
-	m["queue.buffering.max.kbytes"] = 65536
+	m["queue.buffering.max.kbytes"] = max(o.QueueBytes, 2*o.MaxRequest) >> 10
 	m["queue.buffering.max.messages"] = 100000
 	m["message.max.bytes"] = o.MaxRequest
 	m["message.timeout.ms"] = o.messageTimeout(id != "")
@@ -108,7 +113,6 @@ func (o Options) producerConfig(id string, batchLimit int) ck.ConfigMap {
 	m["acks"] = "all"
 	m["go.events.channel.size"] = eventsBuffer
 	m["go.produce.channel.size"] = 1
-	m["go.delivery.report.fields"] = "none"
 	if id != "" {
 		m["transactional.id"] = id
 		timeout := int(o.TransactionTimeout.Milliseconds())
@@ -144,24 +148,20 @@ func number(v ck.ConfigValue, def int) int {
 }
 
 // newProducer starts a producer. mon is told of what happens to it.
-func newProducer(conf ck.ConfigMap, mon *monitor, onAck func(string, int32, int64)) (*producer, error) {
-	k, err := ck.NewProducer(&conf)
+func newProducer(conf ck.ConfigMap, mon *monitor) (*producer, error) {
+	k, client, err := rdkafka.New(conf)
 	if err != nil {
 		return nil, fmt.Errorf("make producer: %w", err)
 	}
 	p := &producer{
-		k: k, mon: mon, onAck: onAck,
+		k: k, client: client, mon: mon,
 		backoff:  time.Duration(min(number(conf["retry.backoff.ms"], defaultRetryBackoff), number(conf["retry.backoff.max.ms"], defaultMaxBackoff))) * time.Millisecond,
 		stats:    number(conf["statistics.interval.ms"], 0) > 0,
-		wake:     make(chan struct{}, 1),
-		kick:     make(chan struct{}, 1),
 		dead:     make(chan struct{}),
 		statWake: make(chan struct{}, 1),
 		quit:     make(chan struct{}),
 	}
-	p.target.Store(math.MaxUint64)
 	p.wg.Go(p.drain)
-	p.wg.Go(p.flush)
 	p.wg.Go(func() { mon.logs(k.Logs()) })
 	return p, nil
 }
@@ -171,8 +171,6 @@ func newProducer(conf ck.ConfigMap, mon *monitor, onAck func(string, int32, int6
 func (p *producer) drain() {
 	for ev := range p.k.Events() {
 		switch ev := ev.(type) {
-		case *ck.Message:
-			p.report(ev)
 		case *ck.Stats:
 			p.mu.Lock()
 			p.lastStat = ev.String()
@@ -187,30 +185,6 @@ func (p *producer) drain() {
 	}
 }
 
-// errNoOffset is an acknowledgement that does not say where the record stands:
-// the broker had seen it before, too long ago to remember. Checkpoints name the
-// offset of the last record, so the transaction is given up.
-var errNoOffset = errors.New("acknowledged without an offset")
-
-func (p *producer) report(m *ck.Message) {
-	err := m.TopicPartition.Error
-	if err == nil && p.onAck != nil && m.TopicPartition.Offset < 0 {
-		err = errNoOffset
-	}
-	if err != nil {
-		p.mu.Lock()
-		if p.failure == nil {
-			p.failure = &deliveryError{*m.TopicPartition.Topic, m.TopicPartition.Partition, err}
-		}
-		p.mu.Unlock()
-	} else if p.onAck != nil && !p.abandoned() {
-		p.onAck(*m.TopicPartition.Topic, m.TopicPartition.Partition, int64(m.TopicPartition.Offset))
-	}
-	if p.done.Add(1) >= p.target.Load() {
-		signal(p.wake)
-	}
-}
-
 func signal(ch chan struct{}) {
 	select {
 	case ch <- struct{}{}:
@@ -218,97 +192,111 @@ func signal(ch chan struct{}) {
 	}
 }
 
-// flush makes librdkafka send at once, without linger, whenever a caller waits.
-// It runs beside the waiting goroutine because Flush may sleep out its timeout
-// after the last report has been taken by another poller.
-func (p *producer) flush() {
-	for {
-		select {
-		case <-p.quit:
-			return
-		case <-p.kick:
-		}
-		// Short, because a flush that is still running when the next records
-		// come sends those without linger too, in many small batches; longer
-		// when a broker takes its time anyway. Once librdkafka holds nothing,
-		// all reports are on their way to drain.
-		for n := 0; p.waiting() && p.k.Flush(min(2+n/50, 50)) > 0; n++ {
-		}
+// put takes one record, which it copies. It is handed over to librdkafka together
+// with others, by the next push or wait at the latest. A full queue makes it wait.
+// gone ends the wait when ownership is lost.
+func (p *producer) put(ctx context.Context, to *rdkafka.Partition, r *pipeline.Record, gone <-chan struct{}) error {
+	p.out.Add(to, r)
+	if p.out.Len() < handOverRecords && p.out.Size() < handOverBytes {
+		return nil
 	}
+	return p.push(ctx, gone)
 }
 
-// waiting reports whether someone waits for reports that have not come.
-func (p *producer) waiting() bool {
-	select {
-	case <-p.quit:
-		return false
-	case <-p.dead:
-		return false
-	default:
-	}
-	target := p.target.Load()
-	return target != math.MaxUint64 && p.done.Load() < target
-}
-
-// send hands one record to librdkafka, which copies it. A full queue makes it
-// wait. gone ends the wait when ownership is lost.
-func (p *producer) send(ctx context.Context, m *ck.Message, gone <-chan struct{}) error {
+// push hands over whatever was put.
+func (p *producer) push(ctx context.Context, gone <-chan struct{}) error {
 	for {
-		err := p.k.Produce(m, nil)
+		if over(p.quit) {
+			return errGivenUp
+		}
+		n, err := p.client.Produce(&p.out)
+		p.sent += uint64(n)
 		if err == nil {
-			p.sent++
 			return nil
 		}
 		if e, ok := asKafka(err); !ok || e.Code() != ck.ErrQueueFull {
-			return &deliveryError{*m.TopicPartition.Topic, m.TopicPartition.Partition, p.why(err)}
+			topic, partition := p.client.First(&p.out)
+			p.out.Reset()
+			return &deliveryError{topic, partition, p.why(err)}
 		}
-		outstanding := p.sent - p.done.Load()
-		if err := p.waitFor(ctx, p.sent-outstanding/2, gone); err != nil {
+		if err := p.room(ctx, gone); err != nil {
 			return err
 		}
 	}
 }
 
-var errLost = errors.New("ownership of the task was lost")
+// roomEvery is how often a full queue is looked at.
+const roomEvery = time.Millisecond
 
-// wait returns when every record sent has been acknowledged; with the first
-// failure when one was not.
+// room waits until librdkafka's queue is half empty. It leaves linger alone: so
+// much is there to send that batches are full.
+func (p *producer) room(ctx context.Context, gone <-chan struct{}) error {
+	tick := time.NewTicker(roomEvery)
+	defer tick.Stop()
+	for enough := p.client.Done() + p.outstanding()/2; p.client.Done() < enough; <-tick.C {
+		if err := p.ended(ctx, gone); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ended returns why waiting for reports is of no use any more, or nil.
+func (p *producer) ended(ctx context.Context, gone <-chan struct{}) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-gone:
+		return errLost
+	case <-p.dead:
+		return p.why(nil)
+	default:
+		return nil
+	}
+}
+
+// outstanding counts the records that were handed over and not reported.
+func (p *producer) outstanding() uint64 { return p.sent - p.client.Done() }
+
+var (
+	errLost    = errors.New("ownership of the task was lost")
+	errGivenUp = errors.New("the producer was given up")
+	// errCount must not happen: librdkafka holds no record any more, and has not
+	// told of all of them.
+	errCount = errors.New("records have ended without a report")
+)
+
+// wait returns when every record put has been acknowledged; with the first
+// failure when one was not. librdkafka sends at once, without linger, while
+// someone waits.
 func (p *producer) wait(ctx context.Context, gone <-chan struct{}) error {
-	if err := p.waitFor(ctx, p.sent, gone); err != nil {
+	if err := p.push(ctx, gone); err != nil {
 		return err
 	}
-	p.mu.Lock()
-	failed := p.failure
-	p.mu.Unlock()
-	if failed != nil {
+	for p.outstanding() > 0 {
+		if err := p.ended(ctx, gone); err != nil {
+			return err
+		}
+		if p.client.Flush(flushSlice) && p.outstanding() > 0 {
+			return errCount
+		}
+	}
+	if failed := p.failure(); failed != nil {
 		return p.why(failed)
 	}
 	return nil
 }
 
-// waitFor waits until n reports have come, or until it is clear that the
-// transaction is lost anyway.
-func (p *producer) waitFor(ctx context.Context, n uint64, gone <-chan struct{}) error {
-	p.target.Store(n)
-	defer p.target.Store(math.MaxUint64)
-	if p.done.Load() >= n {
+// flushSlice is how long a flush may keep from looking at what else ends it.
+const flushSlice = 20 * time.Millisecond
+
+// failure returns the first failed delivery.
+func (p *producer) failure() error {
+	topic, partition, err := p.client.Failure()
+	if err == nil {
 		return nil
 	}
-	signal(p.kick)
-	for {
-		select {
-		case <-p.wake:
-			if p.done.Load() >= n {
-				return nil
-			}
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-gone:
-			return errLost
-		case <-p.dead:
-			return p.why(nil)
-		}
-	}
+	return &deliveryError{topic, partition, err}
 }
 
 // why returns the fatal error behind err if there is one, else the first
@@ -317,9 +305,7 @@ func (p *producer) why(err error) error {
 	if fatal := p.k.GetFatalError(); fatal != nil {
 		return fatal
 	}
-	p.mu.Lock()
-	failed := p.failure
-	p.mu.Unlock()
+	failed := p.failure()
 	if failed == nil {
 		return err
 	}
@@ -350,45 +336,14 @@ func (p *producer) abandon() {
 	})
 }
 
-// abandoned reports whether the producer was given up: what it is still told
-// is about a transaction that is none any more.
-func (p *producer) abandoned() bool {
-	select {
-	case <-p.quit:
-		return true
-	default:
-		return false
-	}
-}
-
 // close abandons the producer and frees it. It may be called twice.
 func (p *producer) close() {
 	p.abandon()
 	p.stop.Do(func() {
 		// Purged records are reported as failed; when all are, librdkafka
 		// holds nothing that Close would wait for.
-		ctx, cancel := context.WithTimeout(context.Background(), slice)
-		p.drained(ctx)
-		cancel()
-		// The goroutine within ck.Producer.Flush may be one last rd_kafka_flush
-		// behind its caller. With nothing outstanding that call returns at
-		// once; the pause keeps the handle alive until it has.
-		<-time.After(flushGrace)
-		p.k.Close()
+		p.client.Flush(slice)
+		p.client.Close(p.k.Close)
 	})
 	p.wg.Wait()
-}
-
-const flushGrace = 10 * time.Millisecond
-
-// drained waits for the reports of everything sent, dead or not.
-func (p *producer) drained(ctx context.Context) {
-	p.target.Store(p.sent)
-	for p.done.Load() < p.sent {
-		select {
-		case <-p.wake:
-		case <-ctx.Done():
-			return
-		}
-	}
 }

@@ -261,20 +261,27 @@ func (s *Sink) mayFence(ctx context.Context) error {
 		return nil
 	}
 	s.fenced = false
+	s.fences = slices.DeleteFunc(s.fences, func(t time.Time) bool { return time.Since(t) > fenceWindow })
 	// A process that was stopped hears with its next heartbeat that the group
 	// has given its task away: until then it would only fence its successor.
+	// Who fenced once more may be a command given by force, which fences back:
+	// it is left more time each time, so that one of the two gets done.
+	wait, often := 2*heartbeat, len(s.fences) >= maxFences
+	if !often {
+		for range s.fences {
+			wait *= 3
+		}
+	}
 	select {
-	case <-time.After(2 * heartbeat):
+	case <-time.After(wait):
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	now := time.Now()
-	s.fences = slices.DeleteFunc(s.fences, func(t time.Time) bool { return now.Sub(t) > fenceWindow })
-	if len(s.fences) >= maxFences {
+	if often {
 		return with(refusal(pipeline.ExitFenced, "fenced", fmt.Sprintf("fenced %d times in %s although the group says that the task is ours", len(s.fences)+1, fenceWindow)), s.opts.TransactionalID(),
 			"find what else uses this transactional id (another millrace.instance of the same name, or a group of another cluster member), or raise millrace.transaction.timeout.ms if transactions time out", nil)
 	}
-	s.fences = append(s.fences, now)
+	s.fences = append(s.fences, time.Now())
 	return nil
 }
 

@@ -54,6 +54,7 @@ func ReadOptions(s pipeline.Settings) Options {
 	o.CheckpointTopic = prefix + "." + o.Connector
 	o.CheckpointReplication = int(pipeline.Int(s, "millrace.checkpoint.replication.factor", -1, -1, 32767))
 	o.History = history(s)
+	o.QueueBytes = pipeline.ReadMemory(s).Queue()
 	o.StatusTopic = pipeline.String(s, "millrace.status.topic", DefaultStatusTopic)
 	validName(s, "millrace.status.topic", o.StatusTopic)
 

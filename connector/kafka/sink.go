@@ -10,8 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	ck "github.com/confluentinc/confluent-kafka-go/v2/kafka"
-
+	"millrace/connector/kafka/rdkafka"
 	"millrace/connector/pipeline"
 )
 
@@ -67,8 +66,6 @@ type Sink struct {
 	// Reused from batch to batch.
 	plan    []*part
 	touched []*part
-	msg     ck.Message
-	headers []ck.Header
 	batches uint64
 }
 
@@ -122,6 +119,7 @@ type transaction struct {
 // New returns a sink that is not connected yet. The connector's name and
 // Bootstrap must be set.
 func New(o Options) *Sink {
+	rdkafka.BoundMemory()
 	s := &Sink{opts: o.withDefaults(), gate: make(gate, 1), started: time.Now()}
 	s.topics.Store(&topicTable{})
 	s.reset()
@@ -324,27 +322,12 @@ func (s *Sink) producerOf(id string) func() (*producer, error) {
 	}
 	opts := s.opts
 	return func() (*producer, error) {
-		own := &place{}
-		p, err := newProducer(conf, newMonitor(opts.Log, "producer"), func(topic string, partition int32, offset int64) {
-			if topic == opts.CheckpointTopic {
-				own.acknowledged(offset)
-				return
-			}
-			s.acknowledged(topic, partition, offset)
-		})
+		p, err := newProducer(conf, newMonitor(opts.Log, "producer"))
 		if err != nil {
 			return nil, opts.badConfig(err)
 		}
-		p.id, p.batchLimit, p.place = id, limit, own
+		p.id, p.batchLimit = id, limit
 		return p, nil
-	}
-}
-
-// acknowledged notes the offset of one of our records; it runs on the events
-// goroutine of the producer.
-func (s *Sink) acknowledged(topic string, partition int32, offset int64) {
-	if t := (*s.topics.Load())[topic]; t != nil && int(partition) < len(t.parts) {
-		t.parts[partition].acknowledged(offset)
 	}
 }
 

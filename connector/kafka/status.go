@@ -129,7 +129,7 @@ func (w *StatusWriter) Run(ctx context.Context) error {
 	conf := w.opts.producerConfig("", w.opts.MaxRequest)
 	conf["linger.ms"] = 0
 	conf["message.timeout.ms"] = int(w.interval.Milliseconds())
-	p, err := newProducer(conf, newMonitor(w.opts.Log, "status"), nil)
+	p, err := newProducer(conf, newMonitor(w.opts.Log, "status"))
 	if err != nil {
 		return w.opts.badConfig(err)
 	}
@@ -164,7 +164,7 @@ func (w *StatusWriter) renew(p *producer, conf ck.ConfigMap) (*producer, error) 
 	select {
 	case <-p.dead:
 		p.close()
-		return newProducer(conf, p.mon, nil)
+		return newProducer(conf, p.mon)
 	default:
 		return p, nil
 	}
@@ -260,10 +260,13 @@ func (w *StatusWriter) write(ctx context.Context, p *producer) {
 // put drops what does not fit into the queue: the next record says more. It
 // reports whether the record was handed over.
 func (w *StatusWriter) put(ctx context.Context, p *producer, key, value []byte) bool {
-	if ctx.Err() != nil || p.sent-p.done.Load() > 1000 {
+	if ctx.Err() != nil || p.outstanding() > 1000 {
 		return false
 	}
-	err := p.send(ctx, &ck.Message{TopicPartition: ck.TopicPartition{Topic: &w.opts.StatusTopic, Partition: 0}, Key: key, Value: value}, nil)
+	err := p.put(ctx, p.client.Partition(w.opts.StatusTopic, 0), &pipeline.Record{Key: key, Value: value}, nil)
+	if err == nil {
+		err = p.push(ctx, nil)
+	}
 	if err != nil && !errors.Is(err, context.Canceled) {
 		w.opts.Log.Debug("status not written", "err", err)
 	}

@@ -6,9 +6,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
+	"millrace/connector/kafka/rdkafka"
 	"millrace/connector/pipeline"
 )
 
@@ -32,9 +32,10 @@ type part struct {
 	// base is where the partition ended when it was first looked at: while
 	// state.N is 0, our first record will lie there or after it.
 	base int64
-	// acked and first are the highest and lowest offset acknowledged in the
-	// open transaction; -1 and the largest number before the first.
-	acked, first atomic.Int64
+	// written has what was acknowledged in the open transaction, shown are those of
+	// its records that readers saw already.
+	written *rdkafka.Partition
+	shown   rdkafka.Acks
 	// planned counts the records of the batch at hand, last is the index of
 	// the last of them, batch the number of the batch that these are about.
 	planned uint64
@@ -51,16 +52,7 @@ type part struct {
 	again []seen
 }
 
-// acknowledged notes an offset: reports may come out of order, and beside the
-// goroutine that delivers.
-func (p *part) acknowledged(offset int64) {
-	for old := p.acked.Load(); offset > old && !p.acked.CompareAndSwap(old, offset); old = p.acked.Load() {
-	}
-	for old := p.first.Load(); offset < old && !p.first.CompareAndSwap(old, offset); old = p.first.Load() {
-	}
-}
-
-// topicTable is replaced, never changed, because the events goroutine reads it.
+// topicTable is replaced, never changed, because Fits reads it beside a delivery.
 type topicTable map[string]*topic
 
 // EnsureTopics checks that the topics exist, creates those that may be created,
