@@ -459,6 +459,9 @@ func TestEnvelopeRowsCostNoAllocation(t *testing.T) {
 		if n := allocsPerSegment(t, tr, outbox(), orderRow(c.kind, c.payload)); n != 0 {
 			t.Errorf("%s: %v allocations per segment of 100 rows", name, n)
 		}
+		if n := writtenTwice(t, tr, outbox(), orderRow(c.kind, c.payload)); n > 0 {
+			t.Errorf("%s: %d bytes are written twice", name, n)
+		}
 	}
 }
 

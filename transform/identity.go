@@ -61,15 +61,25 @@ func isUUID(b []byte) bool {
 	if len(b) != 36 {
 		return false
 	}
-	for i, c := range b {
-		dash := i == 8 || i == 13 || i == 18 || i == 23
-		digit := isDigit(c) || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
-		if dash != (c == '-') || !dash && !digit {
-			return false
+	bad := b[8] ^ '-' | b[13] ^ '-' | b[18] ^ '-' | b[23] ^ '-'
+	for _, part := range [...][]byte{b[:8], b[9:13], b[14:18], b[19:23], b[24:36]} {
+		for _, c := range part {
+			bad |= notHex[c]
 		}
 	}
-	return true
+	return bad == 0
 }
+
+// notHex is 0 for hexadecimal digits of both cases and 1 for other bytes: one
+// look for each byte of an id, and nothing to predict.
+var notHex = func() (t [256]byte) {
+	for c := range t {
+		if !isDigit(byte(c)) && (c < 'a' || c > 'f') && (c < 'A' || c > 'F') {
+			t[c] = 1
+		}
+	}
+	return t
+}()
 
 func appendLower(dst, b []byte) []byte {
 	for _, c := range b {

@@ -255,6 +255,9 @@ func TestRouterRowsCostNoAllocation(t *testing.T) {
 		if n := allocsPerSegment(t, tr, outbox(), event(str(`{"order_id":1001,"note":"é 😀"}`))); n != 0 {
 			t.Errorf("%s: %v allocations per segment of 100 rows", name, n)
 		}
+		if n := writtenTwice(t, tr, outbox(), event(str(`{"order_id":1001,"note":"é 😀"}`))); n > 0 {
+			t.Errorf("%s: %d bytes are written twice", name, n)
+		}
 	}
 }
 
@@ -276,6 +279,24 @@ func allocsPerSegment(t testing.TB, tr *Transformer, table *pipeline.Table, row 
 			t.Fatal(err)
 		}
 	})
+}
+
+// writtenTwice returns how many bytes a row's record took from the arena beside
+// those that are sent: none should be written and then copied.
+func writtenTwice(t testing.TB, tr *Transformer, table *pipeline.Table, row []pipeline.Value) int {
+	t.Helper()
+	if _, err := run(tr, insert(table, row)); err != nil { // what must be learned is known from here on
+		t.Fatal(err)
+	}
+	var batch pipeline.Batch
+	if err := tr.Transform(context.Background(), segmentOf(insert(table, row)), &batch); err != nil {
+		t.Fatal(err)
+	}
+	sent := len(batch.Records[0].Key) + len(batch.Records[0].Value)
+	for _, h := range batch.Records[0].Headers {
+		sent += len(h.Value)
+	}
+	return len(batch.Arena) - sent
 }
 
 func benchmarkRows(b *testing.B, tr *Transformer, table *pipeline.Table, row []pipeline.Value) {

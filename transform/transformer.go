@@ -161,6 +161,7 @@ func (t *Transformer) Transform(ctx context.Context, seg *pipeline.Segment, batc
 		if err != nil {
 			return err
 		}
+		batch.Room(row)
 		job := rowJob{row: row, tx: &seg.Txs[row.Tx], batch: batch}
 		if t.opts.Bad.GoOn() {
 			err = t.tolerant(ctx, p, &job)
