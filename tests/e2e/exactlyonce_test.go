@@ -9,11 +9,15 @@ import (
 	"millrace/tests/services"
 )
 
-// servers runs a test on both databases.
+// servers runs a test on both databases, at the same time.
 func servers(t *testing.T, test func(t *testing.T, db *services.Database)) {
 	t.Helper()
-	t.Run("mysql", func(t *testing.T) { test(t, services.MySQL(t)) })
-	t.Run("mariadb", func(t *testing.T) { test(t, services.MariaDB(t)) })
+	for name, db := range map[string]func(testing.TB) *services.Database{"mysql": services.MySQL, "mariadb": services.MariaDB} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, db(t))
+		})
+	}
 }
 
 // TestEveryEventOnceInOrder writes with eight concurrent writers while the

@@ -136,18 +136,30 @@ func TestRegistryThatIsDownAtStartIsWaitedFor(t *testing.T) {
 	p.streaming(t)
 }
 
+// TestDatabaseRestart kills the database under load and starts it again.
+// E2E_RESTARTS is how often, 24 in the long form.
 func TestDatabaseRestart(t *testing.T) {
 	db := services.OwnMySQL(t, services.DatabaseOptions{})
-	r := newRig(t, db, 1)
+	r := newRig(t, db, 6)
+	ctx := withTimeout(t, 5*time.Minute)
+	w := r.writers(ctx, t)
 	p := r.start(t)
 	p.streaming(t)
-	w := r.pool(t)
-	w.insert(t, id1, "OrderPlaced", versioned("1"))
-	if err := db.Restart(t.Context()); err != nil {
-		t.Fatal(err)
+	w.begin(ctx, t, 2)
+	for range number(t, "E2E_RESTARTS", 2) {
+		w.more(ctx, t, 50)
+		if err := db.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		if err := db.Start(ctx); err != nil {
+			t.Fatal(err)
+		}
+		w.on(t, db)
 	}
-	w.insert(t, id2, "OrderPlaced", versioned("2"))
-	w.expect(t, id1, id2)
+	w.more(ctx, t, 50)
+	w.end()
+	w.counted(t)
+	w.verify(ctx, t)
 	if code := p.stop(t); code != 0 {
 		t.Errorf("exit code %d", code)
 	}

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/sr"
+	"golang.org/x/sys/unix"
 
 	"millrace/tests/services"
 )
@@ -146,7 +147,8 @@ type process struct {
 	err  error
 }
 
-// start runs `millrace run`; the process is killed at the end of the test.
+// start runs `millrace run`; the process is killed at the end of the test. It
+// may not write a byte to any file: nothing depends on a disk.
 func (r *rig) start(t *testing.T, more ...string) *process {
 	t.Helper()
 	p := &process{log: &services.Output{}, done: make(chan struct{})}
@@ -154,6 +156,9 @@ func (r *rig) start(t *testing.T, more ...string) *process {
 	p.cmd.Stdout, p.cmd.Stderr, p.cmd.Env = p.log, p.log, append(os.Environ(), r.env...)
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Prlimit(p.cmd.Process.Pid, unix.RLIMIT_FSIZE, &unix.Rlimit{}, nil); err != nil {
 		t.Fatal(err)
 	}
 	go func() { p.err = p.cmd.Wait(); close(p.done) }()

@@ -105,7 +105,7 @@ func (w *workload) transaction(ctx context.Context, db *sql.DB, random *rand.Ran
 		events[id] = row{a, versions[a]}
 		values = append(values, fmt.Sprintf(`('%s','order','%d','OrderPlaced','{"aggregate": %d, "version": %d, "note": "ü\\n"}')`, id, a, a, versions[a]))
 	}
-	if _, err := tx.ExecContext(ctx, "INSERT INTO outbox VALUES "+strings.Join(values, ",")); err != nil {
+	if _, err := tx.ExecContext(ctx, "INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload) VALUES "+strings.Join(values, ",")); err != nil {
 		return err
 	}
 	if random.IntN(20) == 0 {

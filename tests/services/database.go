@@ -166,8 +166,10 @@ func (d *Database) launch(ctx context.Context, o DatabaseOptions, template strin
 	if err != nil {
 		return err
 	}
+	// A tmpdir of its own: a MariaDB that starts clears it of what looks like a
+	// temporary table, were it another server's.
 	d.argv = append(d.argv, "--datadir="+d.data(), "--socket="+d.Socket, "--bind-address="+host,
-		"--port="+strconv.Itoa(port), "--pid-file="+filepath.Join(d.Dir, "server.pid"), "--secure-file-priv=",
+		"--port="+strconv.Itoa(port), "--pid-file="+filepath.Join(d.Dir, "server.pid"), "--tmpdir="+d.Dir, "--secure-file-priv=",
 		"--skip-name-resolve=ON", "--log-bin=binlog", "--binlog-format=ROW", "--binlog-row-image=FULL",
 		"--binlog-row-metadata=FULL", "--sync-binlog=1", "--max-allowed-packet=256M")
 	if o.TLS != nil {
