@@ -135,13 +135,16 @@ BENCH ?=
 bench: bin/bench ## everything, beside Debezium: about an hour and a half; writes page, plots and raw numbers into tests/bench/results
 	@MILLRACE_BINARY=$(CURDIR)/bin/millrace bin/bench all -out tests/bench/results $(BENCH)
 
-.PHONY: bench-quick bench-side bench-latency bench-memory bench-idle
+.PHONY: bench-quick bench-side bench-fan bench-quiet bench-latency bench-pair bench-memory bench-idle
 bench-quick: ## how fast the program catches up, alone: before a broker that keeps nothing
 bench-side: ## Debezium and Millrace catch up with the same logs in turns, on Apache Kafka
+bench-fan: ## one topic against thousands, few keys against a hundred thousand
+bench-quiet: ## a log of which one row in a hundred is captured, beside a program that only reads
 bench-latency: ## COMMIT to consumer on Apache Kafka at fixed rates, beside Debezium
+bench-pair: ## two connectors in one process, one of which has a million events to catch up
 bench-memory: ## the most that is taken for ten million events, for rows of 1 MiB, for one transaction of 5 GB
 bench-idle: ## what is used while nothing happens
-bench-quick bench-side bench-latency bench-memory bench-idle: bench-%: bin/bench
+bench-quick bench-side bench-fan bench-quiet bench-latency bench-pair bench-memory bench-idle: bench-%: bin/bench
 	@MILLRACE_BINARY=$(CURDIR)/bin/millrace bin/bench $* $(BENCH)
 
 .PHONY: bin/bench

@@ -333,12 +333,15 @@ func (c *checker) ownRecords() []seen {
 
 // epochs: one owner after the other writes to the checkpoint topic, each with
 // producers of its own, of which two take turns. It returns the producers' rank:
-// twice their owner's epoch. One that left no checkpoint stands behind the owner
-// whose checkpoint is the last before it. None of them aborts: one doubt, one new
-// producer.
+// twice their owner's epoch. One that left no checkpoint that was committed stands
+// behind the owner whose checkpoint is the last before it: the next owner takes
+// the same epoch again. None of them aborts: one doubt, one new producer.
 func (c *checker) epochs() map[producer]int {
-	owners, own := map[producer]uint64{}, c.ownRecords()
+	owners, left, own := map[producer]uint64{}, map[producer]bool{}, c.ownRecords()
 	for _, s := range own {
+		if _, wrote := owners[s.producer]; wrote && s.control && s.committed {
+			left[s.producer] = true
+		}
 		epoch, ok := ownerOf(s)
 		if !ok {
 			continue
@@ -359,8 +362,8 @@ func (c *checker) epochs() map[producer]int {
 		if s.control {
 			continue
 		}
-		if epoch, known := owners[s.producer]; known {
-			rank[s.producer] = 2 * int(epoch)
+		if left[s.producer] {
+			rank[s.producer] = 2 * int(owners[s.producer])
 		} else if _, met := rank[s.producer]; !met {
 			rank[s.producer] = last | 1
 		}

@@ -28,11 +28,11 @@ type settings struct {
 //	FAULT_SEEDS    seeds, comma-separated; odd ones run on MySQL, even ones on MariaDB
 //	FAULT_SECONDS  length of each
 //	FAULT_RATE     transactions a second
-//	FAULT_XA       1: some transactions are XA
+//	FAULT_XA       0: no transaction is XA; one of a hundred is
 //	FAULT_KINDS    only these kinds of faults, to find the one that matters
 func readSettings(t *testing.T) settings {
 	t.Helper()
-	s := settings{length: time.Duration(number(t, "FAULT_SECONDS", 60)) * time.Second, perSecond: number(t, "FAULT_RATE", 60), xa: os.Getenv("FAULT_XA") == "1"}
+	s := settings{length: time.Duration(number(t, "FAULT_SECONDS", 60)) * time.Second, perSecond: number(t, "FAULT_RATE", 60), xa: os.Getenv("FAULT_XA") != "0"}
 	if only := os.Getenv("FAULT_KINDS"); only != "" {
 		s.kinds = strings.Split(only, ",")
 	}
@@ -73,14 +73,14 @@ func flavorOf(seed uint64) services.Flavor {
 
 // replay is the command that runs a seed again.
 func (s settings) replay(seed uint64) string {
-	xa := ""
-	if s.xa {
-		xa = " FAULT_XA=1"
+	more := ""
+	if !s.xa {
+		more = " FAULT_XA=0"
 	}
 	if s.kinds != nil {
-		xa += " FAULT_KINDS=" + strings.Join(s.kinds, ",")
+		more += " FAULT_KINDS=" + strings.Join(s.kinds, ",")
 	}
-	return fmt.Sprintf("FAULT_SEEDS=%d FAULT_SECONDS=%d FAULT_RATE=%d%s make test-faults-short", seed, int(s.length.Seconds()), s.perSecond, xa)
+	return fmt.Sprintf("FAULT_SEEDS=%d FAULT_SECONDS=%d FAULT_RATE=%d%s make test-faults-short", seed, int(s.length.Seconds()), s.perSecond, more)
 }
 
 // TestSeeds runs each seed: workload, faults, readers and checker.

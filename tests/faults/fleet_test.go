@@ -143,10 +143,7 @@ func (f *fleet) watch(i *instance) {
 	}
 	none := len(f.instances) == 0 && !f.closed
 	f.mu.Unlock()
-	i.mu.Lock()
-	asked := i.asked
-	i.mu.Unlock()
-	if asked {
+	if i.gone() {
 		return
 	}
 	f.violations.add("I12", "instance %d ended by itself at %.2fs with exit code %d:\n%s", i.n, f.since().Seconds(), i.cmd.ProcessState.ExitCode(), i.log.lastLines())
@@ -160,6 +157,13 @@ func (i *instance) ask() {
 	i.mu.Lock()
 	i.asked = true
 	i.mu.Unlock()
+}
+
+// gone reports whether the instance was told to end.
+func (i *instance) gone() bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.asked
 }
 
 // kill sends SIGKILL and waits for the end.

@@ -1,26 +1,40 @@
 package faults
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
-
-	toxiproxy "github.com/Shopify/toxiproxy/v2"
-	"github.com/rs/zerolog"
 
 	"millrace/tests/services"
 )
 
 // link is the network between the connector and one server: a proxy whose
-// connections can be made bad.
+// connections can be made bad while data is under way.
 type link struct {
-	name  string
-	proxy *toxiproxy.Proxy
+	name, listen, upstream string
+	ills                   atomic.Pointer[ills]
+
+	mu       sync.Mutex
+	listener net.Listener // nil while the link is down
+	open     map[*tunnel]bool
+}
+
+// ills are what is wrong with a link.
+type ills struct {
+	latency, jitter time.Duration
+	rate            int           // bytes a second
+	piece           int           // bytes in one write,
+	gap             time.Duration // and the time between two
+	limit           int           // bytes from the server before the connection is closed
+	silent          bool          // whatever is sent is lost
+	reset           bool          // the first byte from the server resets the connection
 }
 
 // newLink starts a proxy in front of upstream, for the life of the test.
@@ -29,67 +43,252 @@ func newLink(t testing.TB, name, upstream string) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
-	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
-	l := &link{name: name, proxy: toxiproxy.NewProxy(server, name, net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), upstream)}
-	if err := l.proxy.Start(); err != nil {
-		return nil, fmt.Errorf("start the proxy of link %s: %w", name, err)
+	l := &link{name: name, listen: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), upstream: upstream, open: map[*tunnel]bool{}}
+	l.ills.Store(&ills{})
+	if err := l.up(); err != nil {
+		return nil, err
 	}
-	t.Cleanup(func() { l.proxy.Stop(); release() })
+	t.Cleanup(func() { l.down(); release() })
 	return l, nil
 }
 
 // address is where the connector connects to.
-func (l *link) address() string { return l.proxy.Listen }
+func (l *link) address() string { return l.listen }
 
-// poison adds a toxic to both directions, or to "downstream" alone: from the
-// server to the connector.
-func (l *link) poison(kind string, streams []string, attributes map[string]int64) error {
-	for _, stream := range streams {
-		text, err := json.Marshal(map[string]any{"name": kind + "-" + stream, "type": kind, "stream": stream, "attributes": attributes})
-		if err != nil {
-			return err
-		}
-		if _, err := l.proxy.Toxics.AddToxicJson(bytes.NewReader(text)); err != nil {
-			return fmt.Errorf("poison link %s with %s: %w", l.name, kind, err)
-		}
+// up lets connections in.
+func (l *link) up() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.listener != nil {
+		return nil
 	}
+	listener, err := net.Listen("tcp", l.listen)
+	if err != nil {
+		return fmt.Errorf("open link %s: %w", l.name, err)
+	}
+	l.listener = listener
+	go l.accept(listener)
 	return nil
 }
 
-// heal takes every toxic off and lets connections in again.
-func (l *link) heal() error {
+func (l *link) accept(listener net.Listener) {
+	for {
+		client, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		go l.connect(client.(*net.TCPConn))
+	}
+}
+
+func (l *link) connect(client *net.TCPConn) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	l.proxy.Toxics.ResetToxics(ctx)
-	if err := l.proxy.Start(); err != nil && err != toxiproxy.ErrProxyAlreadyStarted { //nolint:errorlint // returned as it is
-		return fmt.Errorf("open link %s: %w", l.name, err)
+	server, err := (&net.Dialer{}).DialContext(ctx, "tcp", l.upstream)
+	if err != nil {
+		client.Close()
+		return
 	}
-	return nil
+	t := &tunnel{link: l, client: client, server: server.(*net.TCPConn), done: make(chan struct{})}
+	l.mu.Lock()
+	up := l.listener != nil
+	if up {
+		l.open[t] = true
+	}
+	l.mu.Unlock()
+	if !up {
+		t.close()
+		return
+	}
+	t.run(t.server, t.client)
+	t.run(t.client, t.server)
 }
 
 // down refuses connections and cuts those that are open.
-func (l *link) down() { l.proxy.Stop() }
+func (l *link) down() {
+	l.mu.Lock()
+	listener := l.listener
+	l.listener = nil
+	l.mu.Unlock()
+	if listener != nil {
+		listener.Close()
+	}
+	l.cut()
+}
 
-var both, downstream = []string{"upstream", "downstream"}, []string{"downstream"}
+// cut closes all connections.
+func (l *link) cut() {
+	l.mu.Lock()
+	all := make([]*tunnel, 0, len(l.open))
+	for t := range l.open {
+		all = append(all, t)
+	}
+	l.mu.Unlock()
+	for _, t := range all {
+		t.close()
+	}
+}
 
-// toxics says what a fault of a link does to it.
+// heal takes away whatever is wrong and lets connections in again. Those that
+// have lost something are closed.
+func (l *link) heal() error {
+	if was := l.ills.Swap(&ills{}); was.silent {
+		l.cut()
+	}
+	return l.up()
+}
+
+// apply does to the link what a fault is.
 func (l *link) apply(what string, f fault) error {
+	ms := time.Millisecond
 	switch what {
 	case "latency":
-		return l.poison("latency", both, map[string]int64{"latency": int64(f.A), "jitter": int64(f.B)})
+		l.ills.Store(&ills{latency: time.Duration(f.A) * ms, jitter: time.Duration(f.B) * ms})
 	case "bandwidth":
-		return l.poison("bandwidth", both, map[string]int64{"rate": 64})
+		l.ills.Store(&ills{rate: 64 << 10})
 	case "slicer":
-		return l.poison("slicer", both, map[string]int64{"average_size": int64(max(f.A, 10)), "size_variation": 5, "delay": int64(f.B)})
+		l.ills.Store(&ills{piece: max(f.A, 10), gap: time.Duration(f.B) * time.Microsecond})
 	case "halfopen":
-		return l.poison("timeout", both, map[string]int64{"timeout": 0})
+		l.ills.Store(&ills{silent: true})
 	case "reset":
-		return l.poison("reset_peer", downstream, map[string]int64{"timeout": 0})
+		l.ills.Store(&ills{reset: true})
 	case "limit":
-		return l.poison("limit_data", downstream, map[string]int64{"bytes": int64(f.A)})
+		l.ills.Store(&ills{limit: f.A})
 	case "down":
 		l.down()
+	default:
+		return fmt.Errorf("link %s knows no fault %q", l.name, what)
+	}
+	return nil
+}
+
+// tunnel is one connection through a link.
+type tunnel struct {
+	link           *link
+	client, server *net.TCPConn
+	once           sync.Once
+	done           chan struct{}
+	received       atomic.Int64 // from the server
+	// lossy says that something was lost: nothing may follow it.
+	lossy atomic.Bool
+}
+
+// chunk is what was read at once, and when.
+type chunk struct {
+	data []byte
+	at   time.Time
+}
+
+const (
+	chunkSize = 32 << 10
+	// underWay is how many chunks may be in one direction of a tunnel.
+	underWay = 256
+)
+
+func (t *tunnel) close() {
+	t.once.Do(func() {
+		close(t.done)
+		t.client.Close()
+		t.server.Close()
+		t.link.mu.Lock()
+		delete(t.link.open, t)
+		t.link.mu.Unlock()
+	})
+}
+
+// run carries what src sends to dst.
+func (t *tunnel) run(dst, src *net.TCPConn) {
+	chunks := make(chan chunk, underWay)
+	go func() {
+		defer close(chunks)
+		for {
+			buf := make([]byte, chunkSize)
+			n, err := src.Read(buf)
+			select {
+			case chunks <- chunk{buf[:n], time.Now()}:
+			case <-t.done:
+				return
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	go func() {
+		defer t.close()
+		for c := range chunks {
+			if err := t.carry(dst, c); err != nil {
+				return
+			}
+		}
+	}()
+}
+
+// errIll ends a tunnel.
+var errIll = errors.New("the link is ill")
+
+// carry writes one chunk, as the link's ills are at this moment.
+func (t *tunnel) carry(dst *net.TCPConn, c chunk) error {
+	ill, fromServer := t.link.ills.Load(), dst == t.client
+	if ill.silent && len(c.data) > 0 {
+		t.lossy.Store(true)
+	}
+	if t.lossy.Load() || len(c.data) == 0 {
 		return nil
 	}
-	return fmt.Errorf("link %s knows no fault %q", l.name, what)
+	if fromServer && ill.reset {
+		_ = t.client.SetLinger(0)
+		_ = t.server.SetLinger(0)
+		return errIll
+	}
+	if ill.latency > 0 {
+		late := ill.latency
+		if ill.jitter > 0 {
+			late += rand.N(2*ill.jitter) - ill.jitter
+		}
+		t.sleep(time.Until(c.at.Add(late)))
+	}
+	data := c.data
+	if fromServer && ill.limit > 0 {
+		rest := ill.limit - int(t.received.Add(int64(len(data)))) + len(data)
+		data = data[:max(0, min(rest, len(data)))]
+	}
+	piece := len(data)
+	switch {
+	case ill.piece > 0:
+		piece = ill.piece
+	case ill.rate > 0:
+		piece = ill.rate / 10
+	}
+	for len(data) > 0 {
+		n := min(piece, len(data))
+		if _, err := dst.Write(data[:n]); err != nil {
+			return err
+		}
+		data = data[n:]
+		if t.link.ills.Load() != ill {
+			piece = len(data) // it is over, or another
+			continue
+		}
+		if ill.rate > 0 {
+			t.sleep(time.Duration(n) * time.Second / time.Duration(ill.rate))
+		}
+		t.sleep(ill.gap)
+	}
+	if fromServer && ill.limit > 0 && int(t.received.Load()) >= ill.limit {
+		return errIll
+	}
+	return nil
+}
+
+func (t *tunnel) sleep(d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-t.done:
+	}
 }

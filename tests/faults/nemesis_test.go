@@ -19,6 +19,28 @@ type nemesis struct {
 	mu       sync.Mutex
 	done     map[string]int
 	log      []string
+	// turns has a lock for each class of faults: on a slow machine one may
+	// outlast its time, and the next of its class waits for it.
+	turns sync.Map
+}
+
+// turn waits until no other fault hits what this one does, and returns how to
+// let the next one begin.
+func (n *nemesis) turn(f fault) func() {
+	k := kindOf(f.Kind)
+	// Nothing waits for its own class while it has the other.
+	own, also := n.lock(k.class), n.lock(k.also)
+	return func() { also(); own() }
+}
+
+// lock takes a class and returns how to give it back; no class is always free.
+func (n *nemesis) lock(class string) (unlock func()) {
+	if class == "" {
+		return func() {}
+	}
+	lock, _ := n.turns.LoadOrStore(class, &sync.Mutex{})
+	lock.(*sync.Mutex).Lock()
+	return lock.(*sync.Mutex).Unlock
 }
 
 func (n *nemesis) note(format string, args ...any) {
@@ -36,6 +58,7 @@ func (n *nemesis) run(ctx context.Context, faults []fault) {
 			break
 		}
 		wg.Go(func() {
+			defer n.turn(f)()
 			n.note("begin  %s", f)
 			err := n.do(ctx, f)
 			if kindOf(f.Kind).class == "connector" && n.running() == 0 && ctx.Err() == nil {
@@ -104,15 +127,9 @@ func (n *nemesis) do(ctx context.Context, f fault) error {
 	case "database-kill":
 		return n.crash(ctx, end, n.db.Kill, n.db.Start)
 	case "dump-kill":
-		n.workload.writeGiant(ctx)
-		until(ctx, time.Now().Add(time.Duration(f.A)*time.Millisecond))
-		return n.killDump(ctx)
+		return n.killDumps(ctx, time.Duration(f.A)*time.Millisecond)
 	case "late-end":
-		n.servers.wire.arm([...]int{1, 2, 2, 2}[f.A], time.Duration(f.B)*time.Millisecond)
-		until(ctx, end)
-		for _, said := range n.servers.wire.disarm() {
-			n.note("late EndTxn: %s", said)
-		}
+		n.lateEnds(ctx, f, end)
 		return nil
 	case "foreign-events", "foreign-checkpoint", "foreign-recovery":
 		return n.foreign(ctx, f, end)
@@ -132,6 +149,9 @@ func (n *nemesis) do(ctx context.Context, f fault) error {
 
 // restart ends the active instance, hard or in order, and starts another.
 func (n *nemesis) restart(ctx context.Context, f fault, end time.Time) error {
+	if f.Kind == "terminate" {
+		n.streaming(ctx) // who has read nothing yet can lose nothing
+	}
 	if i := n.active(); i != nil {
 		if f.Kind == "kill" {
 			n.kill(i)
@@ -176,8 +196,32 @@ func (n *nemesis) restartInCommit(ctx context.Context, f fault, end time.Time) e
 	return nil
 }
 
+// lateEnds holds one EndTxn after the other back, until the time is over and one
+// of them was accepted: when another fault has the producer replaced meanwhile,
+// the broker refuses the late one.
+func (n *nemesis) lateEnds(ctx context.Context, f fault, end time.Time) {
+	n.streaming(ctx) // who recovers ends no transaction
+	accepted := false
+	for patience := end.Add(streamPatience); time.Now().Before(end) || !accepted && time.Now().Before(patience); {
+		late := n.servers.wire.arm([...]int{1, 2, 2, 2}[f.A], time.Duration(f.B)*time.Millisecond)
+		select {
+		case <-late:
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+		}
+		for _, said := range n.servers.wire.disarm() {
+			n.note("late EndTxn: %s", said)
+			accepted = accepted || said == lateAccepted
+		}
+		if ctx.Err() != nil {
+			return
+		}
+	}
+}
+
 // roll starts a successor and ends the active instance once that waits.
 func (n *nemesis) roll(ctx context.Context, end time.Time) error {
+	n.streaming(ctx)
 	old := n.active()
 	next, err := n.start()
 	if err != nil {
@@ -185,7 +229,10 @@ func (n *nemesis) roll(ctx context.Context, end time.Time) error {
 	}
 	wait, cancel := context.WithDeadline(ctx, end.Add(20*time.Second))
 	defer cancel()
-	if err := next.await(wait, "STANDBY", "STREAMING"); err != nil && wait.Err() == nil {
+	if err := next.await(wait, "STANDBY", "STREAMING"); next.gone() {
+		n.note("rolling restart: another fault has ended instance %d", next.n)
+		return nil
+	} else if err != nil && wait.Err() == nil {
 		return err
 	}
 	if old != nil {
@@ -249,6 +296,9 @@ func (n *nemesis) believer(ctx context.Context, end time.Time) error {
 		n.note("late heartbeat: %v", err)
 		return nil
 	}
+	// The owner hears of the new member with a heartbeat, and joins anew: that
+	// would count as a sign of life.
+	until(ctx, time.Now().Add(sessionTimeout/2))
 	n.servers.wire.slow(sessionTimeout)
 	if err := next.await(wait, "STREAMING"); err != nil {
 		n.note("late heartbeat: %v", err)
@@ -284,30 +334,55 @@ func (n *nemesis) broker(ctx context.Context) error {
 	return nil
 }
 
-// killDump ends the connector's dump connections at the server.
-func (n *nemesis) killDump(ctx context.Context) error {
+// killDumps ends the dump of a connector that has read whole transactions, and
+// then of one that is in the midst of a huge one, a while behind its commit. Who
+// has no dump at that moment, since another fault took it, has another try.
+func (n *nemesis) killDumps(ctx context.Context, after time.Duration) error {
+	for _, prepare := range []func(){func() {}, func() { n.workload.writeGiant(ctx) }} {
+		killed := 0
+		for try := 0; try < dumpTries && killed == 0; try++ {
+			n.streaming(ctx)
+			prepare()
+			until(ctx, time.Now().Add(after))
+			var err error
+			if killed, err = n.killDump(ctx); err != nil {
+				return err
+			}
+		}
+		if killed == 0 {
+			n.note("no dump was there to be killed")
+		}
+	}
+	return nil
+}
+
+const dumpTries = 4
+
+// killDump ends the connector's dump connections at the server, and returns how
+// many there were.
+func (n *nemesis) killDump(ctx context.Context) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	rows, err := n.pool.QueryContext(ctx, "SELECT id FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%'")
 	if err != nil {
-		return nil //nolint:nilerr // the server may be down; then it has no dump either
+		return 0, nil //nolint:nilerr // the server may be down; then it has no dump either
 	}
 	defer rows.Close()
 	var ids []int64
 	for rows.Next() {
 		var id int64
 		if err := rows.Scan(&id); err != nil {
-			return err
+			return 0, err
 		}
 		ids = append(ids, id)
 	}
 	if err := rows.Err(); err != nil {
-		return err
+		return 0, err
 	}
 	for _, id := range slices.Sorted(slices.Values(ids)) {
 		_, _ = n.pool.ExecContext(ctx, fmt.Sprintf("KILL %d", id)) // it may be gone
 	}
-	return nil
+	return len(ids), nil
 }
 
 // takenOver waits until somebody has taken the task over and had the time to read
@@ -326,18 +401,24 @@ func (n *nemesis) takenOver(ctx context.Context, patience time.Time) {
 }
 
 // streamPatience is how long an instance is waited for to be at work.
-const streamPatience = 3 * time.Second
+const streamPatience = 5 * time.Second
+
+// streaming waits, but not long, until the active instance is at work.
+func (n *nemesis) streaming(ctx context.Context) {
+	if i := n.active(); i != nil {
+		patience, cancel := context.WithTimeout(ctx, streamPatience)
+		defer cancel()
+		_ = i.await(patience, "STREAMING")
+	}
+}
 
 // foreign keeps another producer's transaction open in one of our topics, and
 // ends it. In the checkpoint topic it is always aborted.
 func (n *nemesis) foreign(ctx context.Context, f fault, end time.Time) error {
 	topic := n.topic(aggregateTypes[f.A%len(aggregateTypes)].name)
 	commit := kgo.TryAbort
-	if i := n.active(); i != nil && f.Kind == "foreign-recovery" {
-		// Who has nothing to commit hides nothing behind it.
-		patience, cancel := context.WithTimeout(ctx, streamPatience)
-		_ = i.await(patience, "STREAMING")
-		cancel()
+	if f.Kind == "foreign-recovery" {
+		n.streaming(ctx) // who has nothing to commit hides nothing behind it
 	}
 	if f.Kind != "foreign-events" {
 		topic = n.checkpointTopic()

@@ -18,8 +18,6 @@ import (
 type plantedBug struct {
 	name   string
 	expect []string
-	// xa says that the workload must write XA transactions.
-	xa bool
 }
 
 // The fifteen. What each does stands beside its seam, in planted_off.go of the
@@ -37,7 +35,7 @@ var plantedBugs = []plantedBug{
 	{name: "auto-reconnect", expect: []string{"I2"}},
 	{name: "no-overlap", expect: []string{"I12"}},
 	{name: "emit-early", expect: []string{"I8", "I3"}},
-	{name: "xa-at-prepare", expect: []string{"I3"}, xa: true},
+	{name: "xa-at-prepare", expect: []string{"I3"}},
 	{name: "partitioner-flip", expect: []string{"I4"}},
 	// Where the column that stands there now has another type, it is refused.
 	{name: "ordinal-binding", expect: []string{"I3", "I12"}},
@@ -94,7 +92,6 @@ func tryBug(t *testing.T, s *servers, set settings, bug plantedBug, binary strin
 		if 3*caught >= 2*len(set.seeds) {
 			break // it is decided
 		}
-		set.xa = set.xa || bug.xa
 		r := newRun(t, s, set, seed, binary)
 		r.expect = bug.expect
 		r.fleet.env = []string{"MILLRACE_PLANTED=" + bug.name}

@@ -29,6 +29,9 @@ type kind struct {
 	weight int
 	// class names what is hit: one fault at a time per class.
 	class string
+	// also names another class that must leave it alone. A schedule does not
+	// look at it: the fault waits for its turn.
+	also string
 	// The time until it is healed lies between least and most.
 	least, most time.Duration
 	// perMinute bounds how often it comes, 0 for as often as it falls.
@@ -46,7 +49,7 @@ var kinds = []kind{
 	// The connector. a is how many milliseconds pass until it is started again.
 	{name: "kill", weight: 30, class: "connector", least: time.Second, most: 2 * time.Second, a: 800},
 	// Its last EndTxn arrives right before the successor's InitProducerId.
-	{name: "kill-in-commit", weight: 8, class: "connector", least: 5 * time.Second, most: 6 * time.Second, a: 300},
+	{name: "kill-in-commit", weight: 8, class: "connector", also: "end-link", least: 5 * time.Second, most: 6 * time.Second, a: 300},
 	{name: "terminate", weight: 6, class: "connector", least: 2 * time.Second, most: 3 * time.Second, a: 300},
 	{name: "rolling-restart", weight: 6, class: "connector", least: 2 * time.Second, most: 4 * time.Second},
 	{name: "two-instances", weight: 5, class: "connector", least: 2 * time.Second, most: 5 * time.Second},
@@ -66,7 +69,8 @@ var kinds = []kind{
 	// Longer than a record may stay unacknowledged.
 	{name: "broker-pause-long", weight: 4, class: "broker", least: 6500 * time.Millisecond, most: 8 * time.Second, perMinute: 1},
 	{name: "database-kill", weight: 5, class: "database", least: 300 * time.Millisecond, most: 3 * time.Second, perMinute: 2},
-	// Behind a huge transaction, by a milliseconds: in the midst of publishing it.
+	// Once anywhere, and once behind a huge transaction, by a milliseconds: in the
+	// midst of publishing it.
 	{name: "dump-kill", weight: 8, class: "dump", least: 400 * time.Millisecond, most: 800 * time.Millisecond, a: 80},
 
 	// The links. a and b are what the toxic's attributes are made of.
@@ -96,8 +100,9 @@ var kinds = []kind{
 	{name: "foreign-events", weight: 4, class: "foreign", least: time.Second, most: 4 * time.Second, a: 100},
 	{name: "foreign-checkpoint", weight: 2, class: "foreign", least: 2 * time.Second, most: 4 * time.Second, perMinute: 1},
 	// The same with a kill in the middle, so that somebody must recover while
-	// the end of the checkpoint topic is hidden.
-	{name: "foreign-recovery", weight: 4, class: "connector", least: 4 * time.Second, most: 5 * time.Second, perMinute: 2},
+	// the end of the checkpoint topic is hidden. Without the broker nothing would
+	// be committed that could be.
+	{name: "foreign-recovery", weight: 4, class: "connector", also: "broker", least: 4 * time.Second, most: 5 * time.Second, perMinute: 2},
 }
 
 func kindOf(name string) kind {

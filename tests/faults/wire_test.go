@@ -39,8 +39,10 @@ type wire struct {
 	fence  bool
 	caught chan struct{}
 	held   *heldEnd
-	// said is what the broker answered to late ones.
+	// said is what the broker answered to late ones, late is closed when the one
+	// that was armed for is.
 	said []string
+	late chan struct{}
 	// conns are the open connections, session is how long a member may be silent
 	// while heartbeats come late, 0 while they do not.
 	conns   map[*wireConn]bool
@@ -75,11 +77,12 @@ func (w *wire) serve() {
 	}
 }
 
-// arm holds the next EndTxn back.
-func (w *wire) arm(after int, delay time.Duration) {
+// arm holds the next EndTxn back; the channel is closed when it was delivered.
+func (w *wire) arm(after int, delay time.Duration) <-chan struct{} {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.armed, w.after, w.delay = true, after, delay
+	w.armed, w.after, w.delay, w.late = true, after, delay, make(chan struct{})
+	return w.late
 }
 
 // armFence holds the next EndTxn back until a successor is about to fence its
@@ -307,7 +310,7 @@ func (c *wireConn) down() {
 				orphan.answered <- err.Error()
 				return
 			case n >= 14:
-				orphan.answered <- fmt.Sprintf("error code %d", int16(binary.BigEndian.Uint16(buf[12:])))
+				orphan.answered <- errorCode(int16(binary.BigEndian.Uint16(buf[12:])))
 				return
 			}
 			continue
@@ -331,6 +334,17 @@ func (c *wireConn) down() {
 		}
 	}
 }
+
+// errorCode is what is said of an answer (protocol guide, "Error Codes").
+func errorCode(code int16) string {
+	if code == 0 {
+		return lateAccepted
+	}
+	return fmt.Sprintf("error code %d", code)
+}
+
+// lateAccepted is said of a late request that the broker has done.
+const lateAccepted = "accepted"
 
 // transactionalID returns the first string of a request's body, which stands
 // behind size, key, version, correlation id and client id. Of the requests that
@@ -408,5 +422,9 @@ func (w *wire) deliver() {
 	_ = h.broker.Close()
 	w.mu.Lock()
 	w.said = append(w.said, said)
+	if w.late != nil {
+		close(w.late)
+		w.late = nil
+	}
 	w.mu.Unlock()
 }

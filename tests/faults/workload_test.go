@@ -26,6 +26,7 @@ const (
 	hugeOnes    = 1
 	hugeLeast   = 2500 // more than the connector buffers
 	hugeMost    = 5000
+	giantOf     = 10_000 // long enough to be met in the midst of it
 	mostEvents  = 50
 	perInsert   = 500
 	undeclared  = 3 // columns that come and go
@@ -120,7 +121,7 @@ func (w *workload) hurryWhile(do func()) {
 
 const (
 	hurryBefore   = 150 * time.Millisecond
-	giantPatience = 3 * time.Second
+	giantPatience = 5 * time.Second
 )
 
 // writeGiant waits until a huge transaction has been committed, but not long.
@@ -209,7 +210,7 @@ func (w *writer) one(ctx context.Context) error {
 	switch dice := w.random.IntN(1000); {
 	case w.giant.CompareAndSwap(true, false):
 		w.huge.Add(1)
-		err := w.local(ctx, []int{hugeMost}, false)
+		err := w.local(ctx, []int{giantOf}, false)
 		select {
 		case w.giants <- struct{}{}:
 		default:
