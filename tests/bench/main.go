@@ -51,7 +51,7 @@ var errUsage = errors.New("usage: bench all | quick | side | fan | quiet | laten
 // plan is what the flags say.
 type plan struct {
 	events, rounds, backlog, gigabytes, seconds, port int
-	heap, out, rates, only                            string
+	heap, out, rates, only, ways                      string
 }
 
 func readPlan(name string, args []string) (*plan, error) {
@@ -65,6 +65,7 @@ func readPlan(name string, args []string) (*plan, error) {
 	flags.StringVar(&p.rates, "rates", "1000,5000", "transactions per second")
 	flags.StringVar(&p.heap, "heap", "1g", "heap of Debezium's virtual machine")
 	flags.StringVar(&p.only, "logs", "", "only logs whose names hold this")
+	flags.StringVar(&p.ways, "ways", "", "only ways to publish whose names hold this")
 	flags.StringVar(&p.out, "out", "", "folder for the report")
 	flags.IntVar(&p.port, "port", 0, "port of the broker's process")
 	err := flags.Parse(args)
@@ -108,7 +109,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 
 // measure fills the report with what a command is about.
 func (p *plan) measure(ctx context.Context, command, binary string, r *report) error {
-	t := &track{binary: binary, rounds: p.rounds}
+	t := &track{binary: binary, rounds: p.rounds, only: p.ways}
 	defer t.close()
 	steps := map[string][]func(context.Context, *track, *report) error{
 		"quick": {p.quick}, "side": {p.side}, "fan": {p.fan}, "quiet": {p.quiet},

@@ -36,11 +36,16 @@ func memory(ctx context.Context, binary string, backlog, gigabytes int) ([]memor
 		{name: "rows of 1 MiB", table: "wide", perTx: 1, pad: 1 << 20, events: 2000},
 		{name: fmt.Sprintf("one transaction of %d GB", gigabytes), table: "huge", whole: true, pad: hugePad, events: gigabytes * (1_000_000_000 / hugeRow)},
 	} {
+		if b.events == 0 {
+			continue
+		}
 		say("filling %d events: %s", b.events, b.name)
 		if err := fill(ctx, d, b); err != nil {
 			return nil, err
 		}
-		c, err := catchUp(ctx, binary, d, b, variant{connector: map[string]string{"producer.override.max.request.size": "2097152"}})
+		c, err := catchUp(ctx, binary, d, b, variant{connector: map[string]string{
+			"producer.override.max.request.size": "2097152", "topic.creation.default.max.message.bytes": "2097152",
+		}})
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", b.name, err)
 		}

@@ -181,6 +181,9 @@ func (p *program) deliveries(url string, events int) (cost, error) {
 			}
 		}
 		if err == nil && n >= events {
+			if n == before {
+				return cost{}, fmt.Errorf("all %d events were delivered before the first look: more are needed", n)
+			}
 			return p.cost(n-before, first, cpu)
 		}
 		select {

@@ -22,6 +22,7 @@ import (
 type track struct {
 	binary   string
 	rounds   int
+	only     string // of the ways to publish
 	registry *services.SchemaRegistry
 	database *services.Database
 	kafka    *services.Cluster
@@ -138,6 +139,7 @@ func (t *track) race(ctx context.Context, b *binlog) (race, error) {
 	if err != nil {
 		return r, err
 	}
+	ways = slices.DeleteFunc(ways, func(w way) bool { return !strings.Contains(w.name, t.only) })
 	say("filling %d events: %s", b.events, b.name)
 	if err := fill(ctx, t.database, b); err != nil {
 		return r, err
@@ -178,19 +180,26 @@ func say(format string, args ...any) { fmt.Fprintf(os.Stderr, "bench: "+format+"
 func (t *track) alone(ctx context.Context, b *binlog) (race, error) {
 	r := race{Log: b.name, Broker: "a broker that keeps nothing", Events: b.events}
 	undeclared := map[string]string{"millrace.schemas.path": "", "millrace.aggregates": "order"}
-	variants := []struct {
+	type named struct {
 		name string
 		variant
-	}{
+	}
+	variants := []named{
 		{"Millrace, exactly once, envelope, payload as text, no header", variant{connector: over(undeclared, map[string]string{"millrace.headers.id": "false"})}},
 		{"Millrace, exactly once, envelope, payload as text, header id", variant{connector: undeclared}},
 		{"Millrace, at least once, envelope, payload as text, header id", variant{connector: over(undeclared, map[string]string{"millrace.delivery": "at-least-once"})}},
+		{millraceText, variant{connector: router, worker: asText}},
 		{millraceTyped, variant{}},
 	}
+	against := variants[1].name
+	variants = slices.DeleteFunc(variants, func(v named) bool { return !strings.Contains(v.name, t.only) })
 	for _, v := range variants {
-		r.Lanes = append(r.Lanes, lane{Name: v.name, Against: variants[1].name})
+		l := lane{Name: v.name}
+		if v.name != against {
+			l.Against = against
+		}
+		r.Lanes = append(r.Lanes, l)
 	}
-	r.Lanes[1].Against = ""
 	for round := range t.rounds + 1 {
 		for i, v := range variants {
 			c, err := catchUp(ctx, t.binary, t.database, b, v.variant)
