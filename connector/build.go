@@ -126,16 +126,16 @@ func (t *task) prepare(ctx context.Context, records *lateTransformer, sink *kafk
 	return nil
 }
 
-// newTopic checks, or creates, the topic of a routing value that no
+// newTopics checks, or creates, the topics of routing values that no
 // configuration names, before a Kafka transaction opens. What is no refusal is
 // settled by recovery, as when the sink finds it.
-func newTopic(ctx context.Context, sink *kafka.Sink, topic string) error {
-	err := sink.EnsureTopics(ctx, []string{topic})
+func newTopics(ctx context.Context, sink *kafka.Sink, topics []string) error {
+	err := sink.EnsureTopics(ctx, topics)
 	var refusal *pipeline.Refusal
 	if err == nil || ctx.Err() != nil || errors.As(err, &refusal) {
 		return err
 	}
-	return fmt.Errorf("%w: check topic %s: %w", pipeline.ErrDoubt, topic, err)
+	return fmt.Errorf("%w: check topics: %w", pipeline.ErrDoubt, err)
 }
 
 // transformer makes the transformer with its catalogue and registry; free frees
@@ -148,7 +148,7 @@ func (t *task) transformer(log *slog.Logger, sink *kafka.Sink) (tr *transform.Tr
 	deps := transform.Deps{RunID: run.String(), Log: log, Defaults: binlog.NewFacts(t.source)}
 	if sink != nil {
 		deps.Fits = sink.Fits
-		deps.NewTopic = func(ctx context.Context, topic string) error { return newTopic(ctx, sink, topic) }
+		deps.NewTopics = func(ctx context.Context, topics []string) error { return newTopics(ctx, sink, topics) }
 	}
 	free = func() {}
 	if t.transform.Declares() {

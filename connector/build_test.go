@@ -51,13 +51,13 @@ func TestTopicsOfRoutingValuesAreSettledBeforehand(t *testing.T) {
 	defer cluster.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	err = newTopic(ctx, sinkOf(t, cluster, map[string]string{"millrace.broker.check": "warn"}), "outbox.event.refund")
+	err = newTopics(ctx, sinkOf(t, cluster, map[string]string{"millrace.broker.check": "warn"}), []string{"outbox.event.refund"})
 	var r *pipeline.Refusal
 	if !errors.As(err, &r) || r.Rule != "topic-missing" || !strings.Contains(r.Error(), "outbox.event.refund") {
 		t.Errorf("a missing topic: %v", err)
 	}
 	made := sinkOf(t, cluster, map[string]string{"millrace.broker.check": "warn", "topic.creation.default.partitions": "3", "topic.creation.default.replication.factor": "1"})
-	if err := newTopic(ctx, made, "outbox.event.refund"); err != nil {
+	if err := newTopics(ctx, made, []string{"outbox.event.refund"}); err != nil {
 		t.Fatal(err)
 	}
 	client, err := kgo.NewClient(kgo.SeedBrokers(cluster.ListenAddrs()...))
@@ -83,12 +83,12 @@ func TestWhatCannotBeCheckedIsInDoubt(t *testing.T) {
 	if err := sink.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := newTopic(t.Context(), sink, "a"); !errors.Is(err, pipeline.ErrDoubt) {
+	if err := newTopics(t.Context(), sink, []string{"a"}); !errors.Is(err, pipeline.ErrDoubt) {
 		t.Errorf("%v is not in doubt", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := newTopic(ctx, sink, "a"); errors.Is(err, pipeline.ErrDoubt) {
+	if err := newTopics(ctx, sink, []string{"a"}); errors.Is(err, pipeline.ErrDoubt) {
 		t.Errorf("a stop request is in doubt: %v", err)
 	}
 }

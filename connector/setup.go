@@ -111,6 +111,9 @@ func readTask(name string, view *config.View) *task {
 	t.readDatabaseTLS()
 	readPolicies(view)
 	t.limits.Records = int(pipeline.Int(view, "millrace.batch.max.events", int64(t.limits.Records), 1, 1_000_000))
+	if t.limits.Records != pipeline.DefaultLimits().Records {
+		t.limits.Each = 0 // as many as are wished, wherever they go
+	}
 	t.limits.Bytes = int(pipeline.Int(view, "millrace.batch.max.bytes", int64(t.memory.Batch()), 1024, 1<<30))
 	t.limits.Interval = pipeline.Millis(view, "millrace.batch.max.interval.ms", t.limits.Interval)
 	t.limits.Idle = pipeline.Millis(view, "millrace.checkpoint.interval.ms", t.limits.Idle)

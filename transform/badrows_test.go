@@ -146,7 +146,7 @@ func TestOnlyRowsAreTolerated(t *testing.T) {
 	_ = refusal(t, err, pipeline.ExitConfig)
 	_, err = batchOf(mustPrepare(t, envelopeSettings(), Deps{}), insert(outbox(), withID("", "x")))
 	_ = refusal(t, err, pipeline.ExitBadData)
-	tr = mustPrepare(t, tolerantSettings(), Deps{NewTopic: func(context.Context, string) error {
+	tr = mustPrepare(t, tolerantSettings(), Deps{NewTopics: func(context.Context, []string) error {
 		return &pipeline.Refusal{Exit: pipeline.ExitRefused, Rule: "topic-missing", What: "it is missing"}
 	}})
 	_, err = batchOf(tr, insert(outbox(), withID("a", "x")))

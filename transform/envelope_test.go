@@ -309,8 +309,8 @@ func TestNewAggregateAtRunTime(t *testing.T) {
 	row[1] = str("parcel")
 	reg := &registry{}
 	var checked []string
-	tr := mustTransformer(t, envelopeSettings(), Deps{Catalog: embedded(t), Registry: reg, NewTopic: func(_ context.Context, topic string) error {
-		checked = append(checked, topic)
+	tr := mustTransformer(t, envelopeSettings(), Deps{Catalog: embedded(t), Registry: reg, NewTopics: func(_ context.Context, names []string) error {
+		checked = append(checked, names...)
 		return nil
 	}})
 	mustRun(t, tr, insert(outbox(), row), insert(outbox(), row))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"millrace/connector/pipeline"
 )
@@ -20,13 +21,15 @@ func (t *Transformer) want(w want) error {
 	if err := t.refused[w.value]; err != nil {
 		return err
 	}
-	if t.deps.NewTopic == nil {
+	if t.deps.NewTopics == nil {
 		t.hasTopic(w.topic)
 	}
 	if t.topics[w.topic] && (t.opts.Type != TypeEnvelope || t.aggregates[w.value] != nil) {
 		return nil
 	}
-	t.wanted = append(t.wanted, w)
+	if !slices.Contains(t.wanted, w) {
+		t.wanted = append(t.wanted, w)
+	}
 	return fmt.Errorf("the topic and schema of %q: %w", w.value, pipeline.ErrUnknown)
 }
 
@@ -45,38 +48,82 @@ func (t *Transformer) Whole(ctx context.Context, seg *pipeline.Segment, batch *p
 	}
 }
 
+// wantRest notes what the later rows of a segment want, so that all of it is
+// asked for at once: a first start may meet thousands of topics. What else is
+// wrong with them is found when they are transformed.
+func (t *Transformer) wantRest(ctx context.Context, seg *pipeline.Segment, rows []pipeline.Row) {
+	for i := range rows {
+		row := &rows[i]
+		if row.Op != pipeline.Insert {
+			continue
+		}
+		if p, err := t.plan(ctx, row.Table); err == nil {
+			_, _ = p.routed(&rowJob{row: row, tx: &seg.Txs[row.Tx]})
+		}
+	}
+}
+
 // Learn asks the registry and Kafka for what Transform did not know. A refusal
 // is kept and returned by the next Transform, which knows the row.
 func (t *Transformer) Learn(ctx context.Context) error {
-	for len(t.wanted) > 0 {
-		w := t.wanted[0]
-		err := t.answer(ctx, w)
-		var r *pipeline.Refusal
-		switch {
-		case err == nil:
-		case errors.As(err, &r):
-			t.refused[w.value] = err
-		default:
-			return err
+	var topics []string
+	for _, w := range t.wanted {
+		if t.opts.Type == TypeEnvelope {
+			_, err := t.resolve(ctx, w.value, w.topic)
+			refused, err := t.refuses(w, err)
+			if err != nil {
+				return err
+			}
+			if refused {
+				continue
+			}
 		}
-		t.wanted = t.wanted[1:]
+		if !t.topics[w.topic] {
+			topics = append(topics, t.opts.Bad.withParked(w.topic)...)
+		}
 	}
+	if err := t.learnTopics(ctx, topics); err != nil {
+		return err
+	}
+	t.wanted = t.wanted[:0]
 	return nil
 }
 
-func (t *Transformer) answer(ctx context.Context, w want) error {
-	if t.opts.Type == TypeEnvelope {
-		if _, err := t.resolve(ctx, w.value, w.topic); err != nil {
-			return err
-		}
+// learnTopics asks for all topics at once, and one by one where one of them is
+// refused.
+func (t *Transformer) learnTopics(ctx context.Context, names []string) error {
+	if len(names) == 0 {
+		return nil
 	}
-	if !t.topics[w.topic] {
-		for _, name := range t.opts.Bad.withParked(w.topic) {
-			if err := t.deps.NewTopic(ctx, name); err != nil {
+	err := t.deps.NewTopics(ctx, names)
+	var r *pipeline.Refusal
+	if err != nil && !errors.As(err, &r) {
+		return err
+	}
+	for _, w := range t.wanted {
+		if t.topics[w.topic] || t.refused[w.value] != nil {
+			continue
+		}
+		if err != nil {
+			refused, err := t.refuses(w, t.deps.NewTopics(ctx, t.opts.Bad.withParked(w.topic)))
+			if err != nil {
 				return err
+			}
+			if refused {
+				continue
 			}
 		}
 		t.hasTopic(w.topic)
 	}
 	return nil
+}
+
+// refuses keeps err if it refuses what is wanted, and returns any other.
+func (t *Transformer) refuses(w want, err error) (bool, error) {
+	var r *pipeline.Refusal
+	if !errors.As(err, &r) {
+		return false, err
+	}
+	t.refused[w.value] = err
+	return true, nil
 }

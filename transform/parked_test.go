@@ -161,8 +161,8 @@ func TestParkedLimits(t *testing.T) {
 		t.Error(where(b))
 	}
 	var made []string
-	tr = mustPrepare(t, parkSettings("o.route.topic.replacement=${routedByValue}"), Deps{NewTopic: func(_ context.Context, name string) error {
-		made = append(made, name)
+	tr = mustPrepare(t, parkSettings("o.route.topic.replacement=${routedByValue}"), Deps{NewTopics: func(_ context.Context, names []string) error {
+		made = append(made, names...)
 		return nil
 	}})
 	for value, bad := range map[string]bool{"a.parked": true, strings.Repeat("a", 245): true, "b": false} {

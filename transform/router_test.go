@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 
@@ -230,8 +231,8 @@ func TestUpdateOfPrimaryKey(t *testing.T) {
 
 func TestNewTopicIsCheckedOnce(t *testing.T) {
 	var seen []string
-	tr := mustTransformer(t, routerSettings("millrace.aggregates=order"), Deps{NewTopic: func(_ context.Context, topic string) error {
-		seen = append(seen, topic)
+	tr := mustTransformer(t, routerSettings("millrace.aggregates=order"), Deps{NewTopics: func(_ context.Context, names []string) error {
+		seen = append(seen, names...)
 		return nil
 	}})
 	if got := strings.Join(tr.Topics(), ","); got != "outbox.event.order" {
@@ -243,6 +244,37 @@ func TestNewTopicIsCheckedOnce(t *testing.T) {
 	if len(seen) != 1 || seen[0] != "outbox.event.customer" {
 		t.Errorf("have %q", seen)
 	}
+}
+
+// TestTopicsAreLearntAtOnce: all that a segment lacks is asked for in one go, and
+// one by one where one of them is refused, so that its row is the one that stops.
+func TestTopicsAreLearntAtOnce(t *testing.T) {
+	var asked []string
+	tr := mustTransformer(t, routerSettings(), Deps{NewTopics: func(_ context.Context, names []string) error {
+		asked = append(asked, strings.Join(names, "+"))
+		if slices.Contains(names, "outbox.event.bad") {
+			return &pipeline.Refusal{Exit: pipeline.ExitRefused, Rule: "topic-missing", What: "it is missing"}
+		}
+		return nil
+	}})
+	of := func(kind string) pipeline.Row {
+		image := event(str("x"))
+		image[1] = str(kind)
+		return insert(outbox(), image)
+	}
+	mustRun(t, tr, of("a"), of("b"), of("a"), of("c"))
+	if got := strings.Join(asked, " "); got != "outbox.event.a+outbox.event.b+outbox.event.c" {
+		t.Errorf("asked for %s", got)
+	}
+	asked = nil
+	_, err := run(tr, of("d"), of("bad"), of("e"))
+	if r := refusal(t, err, pipeline.ExitRefused); r.Rule != "topic-missing" {
+		t.Errorf("%+v", r)
+	}
+	if got := strings.Join(asked, " "); got != "outbox.event.d+outbox.event.bad+outbox.event.e outbox.event.d outbox.event.bad outbox.event.e" {
+		t.Errorf("asked for %s", got)
+	}
+	mustRun(t, tr, of("d"), of("e"))
 }
 
 func TestRouterRowsCostNoAllocation(t *testing.T) {

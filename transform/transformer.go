@@ -51,9 +51,9 @@ type Deps struct {
 	// Defaults is asked once per shape of a table for the Event Router's
 	// form; nil means that no column has a default.
 	Defaults Defaults
-	// NewTopic is called, if set, before the first record for a topic that
-	// [Transformer.Topics] does not list, so that it can be checked or made.
-	NewTopic func(ctx context.Context, topic string) error
+	// NewTopics is called, if set, before the first records for topics that
+	// [Transformer.Topics] does not list, so that they can be checked or made.
+	NewTopics func(ctx context.Context, topics []string) error
 	// Fits, if set, is asked about each record where bad rows do not stop the
 	// connector: whether Kafka takes it, by its size and partition. Nil means
 	// yes, a *pipeline.Refusal that the row is bad.
@@ -170,6 +170,9 @@ func (t *Transformer) Transform(ctx context.Context, seg *pipeline.Segment, batc
 			if err = p.transform(ctx, &job); err == nil {
 				t.setAside(batch, mark)
 			}
+		}
+		if errors.Is(err, pipeline.ErrUnknown) {
+			t.wantRest(ctx, seg, seg.Rows[i+1:])
 		}
 		if err != nil {
 			return err

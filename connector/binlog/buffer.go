@@ -57,9 +57,7 @@ func (b *segmentBuffer) truncate(m mark) {
 	clear(b.rows[m.rows:])
 	b.rows = b.rows[:m.rows]
 	b.txs = b.txs[:m.txs]
-	all := b.values
 	b.values = b.memory.values.Cut(b.values, m.values)
-	clear(all[len(b.values):])
 	b.text = b.memory.text.Cut(b.text, m.text)
 	b.raw = b.memory.raw.Cut(b.raw, m.raw)
 	b.aside = m.aside

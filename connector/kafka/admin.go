@@ -254,8 +254,8 @@ func (a *admin) describeConfigs(ctx context.Context, resources []ck.ConfigResour
 	return found, nil
 }
 
-// create makes a topic and waits until the cluster knows it. A topic that
-// exists already is no error.
+// create makes a topic, which not all brokers know at once: see describeAll. A
+// topic that exists already is no error.
 func (a *admin) create(ctx context.Context, name string, spec TopicSpec) error {
 	err := a.retry(ctx, name, func(ctx context.Context) error {
 		res, err := a.client.CreateTopics(ctx, []ck.TopicSpecification{{
@@ -277,8 +277,7 @@ func (a *admin) create(ctx context.Context, name string, spec TopicSpec) error {
 	if err != nil {
 		return fmt.Errorf("create topic %s: %w", name, err)
 	}
-	_, err = a.describeAll(ctx, []string{name})
-	return err
+	return nil
 }
 
 // describeAll describes topics that exist, as soon as a broker knows all of them.

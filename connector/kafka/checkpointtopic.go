@@ -48,7 +48,7 @@ func (s *Sink) ensureCheckpointTopic(ctx context.Context) error {
 			return err
 		}
 		s.opts.Log.Info("checkpoint topic created", "topic", name)
-		if found, err = s.admin.describe(ctx, []string{name}); err != nil {
+		if found, err = s.admin.describeAll(ctx, []string{name}); err != nil {
 			return err
 		}
 	}

@@ -133,6 +133,7 @@ func (s *Sink) prepare(ctx context.Context, b *pipeline.Batch) error {
 		p.last = i
 		s.plan = append(s.plan, p)
 	}
+	b.Partitions = len(s.touched)
 	return nil
 }
 

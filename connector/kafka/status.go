@@ -188,7 +188,11 @@ func (w *StatusWriter) ensure(ctx context.Context) error {
 		w.before, err = w.opts.lastStatus(ctx, a)
 		return err
 	}
-	return a.create(ctx, w.opts.StatusTopic, w.opts.compactedSpec(1))
+	if err := a.create(ctx, w.opts.StatusTopic, w.opts.compactedSpec(1)); err != nil {
+		return err
+	}
+	_, err = a.describeAll(ctx, []string{w.opts.StatusTopic})
+	return err
 }
 
 // lastStatus returns the connector's record in the status topic, or nil.

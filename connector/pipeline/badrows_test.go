@@ -121,6 +121,18 @@ func TestMark(t *testing.T) {
 	if len(b.Records) != 1 || len(b.Bad) != 1 || b.Size() != 1 {
 		t.Errorf("%+v", b)
 	}
+	wide := &Row{After: []Value{{Bytes: make([]byte, pieceBytes*3/4)}}}
+	for range 10 { // as when a segment is tried again for each topic that it names
+		for range 3 {
+			b.Room(wide)
+			b.Arena = append(b.Arena, wide.After[0].Bytes...)
+			b.HeaderArena = append(b.HeaderArena, Header{Key: "id"})
+		}
+		b.Back(m)
+	}
+	if len(b.Arena) != 0 || len(b.HeaderArena) != 0 || len(b.bytes.full) != 0 || len(b.bytes.free) > 3 {
+		t.Errorf("%d bytes and %d headers stay, %d pieces in use and %d free", len(b.Arena), len(b.HeaderArena), len(b.bytes.full), len(b.bytes.free))
+	}
 	if h := newHopper(DefaultLimits()); h.tryAdd(t.Context(), failing{}, &Segment{First: true, Last: true, Rows: []Row{{}}}) == nil || len(h.batch.Bad) != 0 {
 		t.Error("a segment that failed leaves bad rows behind")
 	}

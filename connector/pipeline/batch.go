@@ -52,6 +52,8 @@ type Batch struct {
 	Parked []ParkedKey
 	// Created is when the first segment was added.
 	Created time.Time
+	// Partitions is how many partitions the sink has written it to.
+	Partitions int
 	// size counts the bytes appended since Reset: the arena may have moved.
 	size int
 	// bytes and headers are the memory that the arenas are pieces of.
@@ -115,7 +117,7 @@ type ParkedKey struct {
 }
 
 // Mark is a place in a batch, to go back to.
-type Mark struct{ records, bad, parked int }
+type Mark struct{ records, bad, parked, bytes, headers int }
 
 // Reset empties b for reuse, keeping its memory.
 func (b *Batch) Reset() {
@@ -132,7 +134,7 @@ func (b *Batch) Reset() {
 	clear(b.Parked)
 	b.Parked = b.Parked[:0]
 	b.Created = time.Time{}
-	b.size = 0
+	b.Partitions, b.size = 0, 0
 }
 
 // Add appends a record whose bytes already stand in the arena.
@@ -142,7 +144,9 @@ func (b *Batch) Add(r Record) {
 }
 
 // Mark returns the place behind what b holds.
-func (b *Batch) Mark() Mark { return Mark{len(b.Records), len(b.Bad), len(b.Parked)} }
+func (b *Batch) Mark() Mark {
+	return Mark{len(b.Records), len(b.Bad), len(b.Parked), b.bytes.Len(b.Arena), b.headers.Len(b.HeaderArena)}
+}
 
 // Since returns the records added behind m.
 func (b *Batch) Since(m Mark) []Record { return b.Records[m.records:] }
@@ -158,6 +162,8 @@ func (b *Batch) Back(m Mark) {
 	b.Bad = b.Bad[:m.bad]
 	clear(b.Parked[m.parked:])
 	b.Parked = b.Parked[:m.parked]
+	b.Arena = b.bytes.Cut(b.Arena, m.bytes)
+	b.HeaderArena = b.headers.Cut(b.HeaderArena, m.headers)
 }
 
 // Size returns the bytes of all keys and values in the batch.

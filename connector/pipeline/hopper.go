@@ -17,6 +17,10 @@ type Limits struct {
 	// Records and Bytes bound what a batch holds. A single segment may exceed
 	// them.
 	Records, Bytes int
+	// Each raises Records to so many for each partition that the last batch was
+	// written to: the client sends one request for each of them, however few
+	// records there are. 0 raises nothing.
+	Each int
 	// Interval bounds how long a batch may be filled.
 	Interval time.Duration
 	// Fresh is up to which age, by the source's clock, events are not kept
@@ -34,6 +38,7 @@ func DefaultLimits() Limits {
 	return Limits{
 		Records:  10_000,
 		Bytes:    MemoryDefault.Batch(),
+		Each:     16,
 		Interval: 100 * time.Millisecond,
 		Fresh:    2 * time.Second,
 		Quiet:    time.Millisecond,
@@ -58,6 +63,8 @@ type hopper struct {
 	// the filler never asks for the time.
 	adds, noticed uint64
 	lastAdd       time.Time
+	// records is how many make the batch full.
+	records int
 	// patient says that the deliverer waits for its timer alone, unless the
 	// batch is full: behind, it would be woken by every transaction otherwise.
 	patient bool
@@ -69,11 +76,12 @@ type hopper struct {
 
 func newHopper(limits Limits) *hopper {
 	return &hopper{
-		limits: limits,
-		batch:  &Batch{},
-		spare:  &Batch{},
-		filled: make(chan struct{}, 1),
-		taken:  make(chan struct{}, 1),
+		limits:  limits,
+		records: limits.Records,
+		batch:   &Batch{},
+		spare:   &Batch{},
+		filled:  make(chan struct{}, 1),
+		taken:   make(chan struct{}, 1),
 	}
 }
 
@@ -175,7 +183,7 @@ func (h *hopper) hasRoom(seg *Segment) bool {
 
 func (h *hopper) full() bool {
 	b := h.batch
-	return max(len(b.Records), len(b.Bad)) >= h.limits.Records || b.Size() >= h.limits.Bytes
+	return max(len(b.Records), len(b.Bad)) >= h.records || b.Size() >= h.limits.Bytes
 }
 
 func (h *hopper) fail(err error) {
@@ -261,8 +269,9 @@ func (h *hopper) due(now, idleAt time.Time) time.Duration {
 
 // put gives a delivered batch back for reuse.
 func (h *hopper) put(b *Batch) {
+	records := max(h.limits.Records, h.limits.Each*b.Partitions)
 	b.Reset()
 	h.mu.Lock()
-	h.spare = b
+	h.spare, h.records = b, records
 	h.mu.Unlock()
 }

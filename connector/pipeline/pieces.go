@@ -59,14 +59,21 @@ func (p *Pieces[T]) Reset(piece []T, keep int) []T {
 // Len returns how many elements there are, in all pieces.
 func (p *Pieces[T]) Len(piece []T) int { return p.before + len(piece) }
 
-// Cut goes back to n elements in all. What stands in an earlier piece stays
-// there until Reset.
+// Cut goes back to n elements in all, and returns the piece in use then. What is
+// cut off is zeroed, and free for another use.
 func (p *Pieces[T]) Cut(piece []T, n int) []T {
-	if n >= p.before {
-		return piece[:n-p.before]
+	for n < p.before {
+		clear(piece)
+		if cap(piece) <= pieceSize[T]() {
+			p.free = append(p.free, piece[:0])
+		}
+		last := len(p.full) - 1
+		piece, p.full[last] = p.full[last], nil
+		p.full = p.full[:last]
+		p.before -= len(piece)
 	}
-	p.before = n
-	return piece[:0]
+	clear(piece[n-p.before:])
+	return piece[:n-p.before]
 }
 
 // Clear zeroes all elements, so that they hold nothing alive.

@@ -58,20 +58,27 @@ func TestPieces(t *testing.T) {
 	}
 }
 
-// TestPiecesCut goes back within a piece and behind it: what stands before stays.
+// TestPiecesCut goes back within a piece and behind others: what stands before
+// stays, the rest is used again.
 func TestPiecesCut(t *testing.T) {
 	var p Pieces[byte]
-	piece, views := fillPieces(&p, nil, 1<<20, 1000, 2000)
-	if n := p.Len(piece); n != 1<<20+3000 || len(p.full) != 1 {
-		t.Fatalf("%d bytes behind %d pieces", n, len(p.full))
-	}
-	for _, n := range []int{1<<20 + 1000, 1 << 20, 500} {
-		if piece = p.Cut(piece, n); p.Len(piece) != n {
-			t.Errorf("%d bytes, want %d", p.Len(piece), n)
+	var piece []byte
+	for range 3 { // nothing more is taken the second and third time
+		var views [][]byte
+		piece, views = fillPieces(&p, piece, 0, 1<<19, 1<<20, 1<<20, 1000, 2000)
+		if n := p.Len(piece); n != 5<<19+3000 || len(p.full) != 3 {
+			t.Fatalf("%d bytes behind %d pieces", n, len(p.full))
 		}
-	}
-	piece = append(p.Room(piece, 10), "0123456789"...)
-	if p.Len(piece) != 510 || !bytes.Equal(views[0], make([]byte, 1<<20)) {
-		t.Errorf("%d bytes", p.Len(piece))
+		for _, n := range []int{5<<19 + 1000, 5 << 19, 1<<19 + 500, 500} {
+			if piece = p.Cut(piece, n); p.Len(piece) != n {
+				t.Errorf("%d bytes, want %d", p.Len(piece), n)
+			}
+		}
+		if !bytes.Equal(views[1][:500], bytes.Repeat([]byte{1}, 500)) || len(p.full) != 0 || len(p.free) != 3 {
+			t.Errorf("%x, %d pieces in use and %d free", views[1][:5], len(p.full)+1, len(p.free))
+		}
+		if piece = p.Cut(piece, 0); cap(piece) == 0 {
+			t.Error("the first piece is gone")
+		}
 	}
 }

@@ -368,6 +368,28 @@ func TestFreshEventsAreNotKeptWaiting(t *testing.T) {
 	}
 }
 
+// TestWideBatches: records that go to many partitions come in larger batches, as
+// long as the last batch did.
+func TestWideBatches(t *testing.T) {
+	h := newHopper(Limits{Records: 3, Each: 2, Bytes: 1 << 20, Interval: time.Hour, Quiet: time.Hour, Idle: time.Hour})
+	seg := &Segment{First: true, Last: true, Rows: []Row{{}}, Txs: []Tx{{}}, End: Position{File: "log"}}
+	for _, row := range []struct{ wrote, records int }{{4, 3}, {1, 8}, {0, 3}} {
+		for range 20 {
+			if !h.full() {
+				if err := h.tryAdd(t.Context(), nameRows{}, seg); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		b, err := h.take(t.Context(), time.Now().Add(time.Hour))
+		if err != nil || len(b.Records) != row.records {
+			t.Fatalf("%d records, want %d; %v", len(b.Records), row.records, err)
+		}
+		b.Partitions = row.wrote
+		h.put(b)
+	}
+}
+
 // TestStoppedForACause: what a watcher finds ends the pipeline as a refusal of
 // its own would, behind what has been read.
 func TestStoppedForACause(t *testing.T) {
