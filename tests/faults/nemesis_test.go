@@ -351,12 +351,18 @@ func (n *nemesis) killDumps(ctx context.Context, after time.Duration) error {
 		}
 		if killed == 0 {
 			n.note("no dump was there to be killed")
+			continue
 		}
+		until(ctx, time.Now().Add(afterDump))
 	}
 	return nil
 }
 
-const dumpTries = 4
+const (
+	dumpTries = 4
+	// afterDump is the time to connect again and to publish something.
+	afterDump = 1500 * time.Millisecond
+)
 
 // killDump ends the connector's dump connections at the server, and returns how
 // many there were.

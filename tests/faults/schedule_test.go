@@ -70,8 +70,9 @@ var kinds = []kind{
 	{name: "broker-pause-long", weight: 4, class: "broker", least: 6500 * time.Millisecond, most: 8 * time.Second, perMinute: 1},
 	{name: "database-kill", weight: 5, class: "database", least: 300 * time.Millisecond, most: 3 * time.Second, perMinute: 2},
 	// Once anywhere, and once behind a huge transaction, by a milliseconds: in the
-	// midst of publishing it.
-	{name: "dump-kill", weight: 8, class: "dump", least: 400 * time.Millisecond, most: 800 * time.Millisecond, a: 80},
+	// midst of publishing it. Who is stopped or frozen then does not show what it
+	// does without its dump.
+	{name: "dump-kill", weight: 8, class: "dump", also: "connector", least: 400 * time.Millisecond, most: 800 * time.Millisecond, a: 80},
 
 	// The links. a and b are what the toxic's attributes are made of.
 	{name: "database-latency", weight: 2, class: "database-link", least: time.Second, most: 4 * time.Second, a: 300, b: 100},
