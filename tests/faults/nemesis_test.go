@@ -120,10 +120,14 @@ func (n *nemesis) do(ctx context.Context, f fault) error {
 	case "late-heartbeat":
 		return n.believer(ctx, end)
 	case "broker-kill":
-		return n.crash(ctx, end, n.servers.cluster.Brokers[0].Kill, n.broker)
-	case "broker-pause", "broker-pause-long":
+		b := n.servers.cluster.Brokers[0]
+		return n.crash(ctx, end, b.Kill, n.settling(b.Start))
+	case "broker-pause":
 		b := n.servers.cluster.Brokers[0]
 		return n.crash(ctx, end, b.Pause, func(context.Context) error { return b.Resume() })
+	case "broker-pause-long":
+		b := n.servers.cluster.Brokers[0]
+		return n.crash(ctx, end, b.Pause, n.settling(func(context.Context) error { return b.Resume() }))
 	case "database-kill":
 		return n.crash(ctx, end, n.db.Kill, n.db.Start)
 	case "dump-kill":
@@ -318,11 +322,21 @@ func (n *nemesis) crash(ctx context.Context, end time.Time, down func() error, u
 	return up(context.WithoutCancel(ctx))
 }
 
-// broker starts the broker again, and does what its operator then has to do.
-func (n *nemesis) broker(ctx context.Context) error {
-	if err := n.servers.cluster.Brokers[0].Start(ctx); err != nil {
-		return err
+// settling brings the broker back, and does what its operator then has to do: for
+// a moment nobody leads a partition, after a pause that its controller noticed as
+// well as after a kill, and the marker of whatever ends right then is left out.
+func (n *nemesis) settling(up func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		if err := up(ctx); err != nil {
+			return err
+		}
+		n.settle(ctx)
+		return nil
 	}
+}
+
+// settle aborts what the broker has forgotten.
+func (n *nemesis) settle(ctx context.Context) {
 	aborted, err := n.servers.cluster.Settle(ctx)
 	for _, p := range aborted {
 		n.note("aborted what the broker forgot: %s[%d]@%d of producer %d, epoch %d", p.Topic, p.Partition, p.CurrentTxnStartOffset, p.ProducerID, p.ProducerEpoch)
@@ -331,7 +345,6 @@ func (n *nemesis) broker(ctx context.Context) error {
 	if err != nil {
 		n.note("look for forgotten transactions: %v", err)
 	}
-	return nil
 }
 
 // killDumps ends the dump of a connector that has read whole transactions, and

@@ -25,11 +25,11 @@ type hangs struct {
 }
 
 // Settle does what an operator has to do after brokers came back that had all
-// been killed: it aborts transactions that stay open because their coordinator
-// has forgotten them, as kafka-transactions.sh find-hanging and abort do. A
-// broker that starts and does not find the leaders of a transaction's
-// partitions yet takes them for deleted, and leaves their markers out. Settle
-// takes some seconds; it returns what it aborted.
+// been killed, or paused until their controller gave them up: it aborts
+// transactions that stay open because their coordinator has forgotten them, as
+// kafka-transactions.sh find-hanging and abort do. A broker that does not find
+// the leaders of a transaction's partitions takes them for deleted, and leaves
+// their markers out. Settle takes some seconds; it returns what it aborted.
 func (c *Cluster) Settle(ctx context.Context) (aborted []kadm.DescribedProducer, err error) {
 	client, err := kgo.NewClient(kgo.SeedBrokers(strings.Split(c.Bootstrap, ",")...))
 	if err != nil {
