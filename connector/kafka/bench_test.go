@@ -102,15 +102,15 @@ func TestDeliverAddsNoAllocations(t *testing.T) {
 		t.Errorf("%.3f allocations per record are ours", ours-theirs)
 	}
 	// What others do meanwhile counts, too: the least of several is ours.
-	least := math.Inf(1)
+	least, ctx := math.Inf(1), testContext(t)
 	for range 5 {
 		least = min(least, testing.AllocsPerRun(5, func() {
-			if err := s.prepare(testContext(t), batch); err != nil {
+			if err := s.prepare(ctx, batch); err != nil {
 				t.Fatal(err)
 			}
 		}))
 	}
-	if least > 10 {
+	if least > 5 {
 		t.Errorf("planning a batch takes %v allocations", least)
 	}
 }
