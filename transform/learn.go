@@ -70,15 +70,11 @@ func (t *Transformer) Learn(ctx context.Context) error {
 	for _, w := range t.wanted {
 		if t.opts.Type == TypeEnvelope {
 			_, err := t.resolve(ctx, w.value, w.topic)
-			refused, err := t.refuses(w, err)
-			if err != nil {
+			if err := t.unlessRefused(w, err); err != nil {
 				return err
 			}
-			if refused {
-				continue
-			}
 		}
-		if !t.topics[w.topic] {
+		if !t.topics[w.topic] && t.refused[w.value] == nil {
 			topics = append(topics, t.opts.Bad.withParked(w.topic)...)
 		}
 	}
@@ -104,26 +100,27 @@ func (t *Transformer) learnTopics(ctx context.Context, names []string) error {
 		if t.topics[w.topic] || t.refused[w.value] != nil {
 			continue
 		}
-		if err != nil {
-			refused, err := t.refuses(w, t.deps.NewTopics(ctx, t.opts.Bad.withParked(w.topic)))
-			if err != nil {
+		if err != nil && len(t.wanted) > 1 {
+			err := t.deps.NewTopics(ctx, t.opts.Bad.withParked(w.topic))
+			if err := t.unlessRefused(w, err); err != nil {
 				return err
 			}
-			if refused {
-				continue
-			}
+		} else if err != nil {
+			t.refused[w.value] = err // it was asked for alone
 		}
-		t.hasTopic(w.topic)
+		if t.refused[w.value] == nil {
+			t.hasTopic(w.topic)
+		}
 	}
 	return nil
 }
 
-// refuses keeps err if it refuses what is wanted, and returns any other.
-func (t *Transformer) refuses(w want, err error) (bool, error) {
+// unlessRefused keeps a refusal of what is wanted, and returns any other error.
+func (t *Transformer) unlessRefused(w want, err error) error {
 	var r *pipeline.Refusal
 	if !errors.As(err, &r) {
-		return false, err
+		return err
 	}
 	t.refused[w.value] = err
-	return true, nil
+	return nil
 }
