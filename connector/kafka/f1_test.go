@@ -322,7 +322,7 @@ var protections = []scenario{
 	{"4r", "the same without waiting for the abort", func(f *f1) error {
 		f.first(false, cut)
 		return f.primedAbort(false, "e2b")
-	}, "late NONE, commit error, events [], marks []", []string{lostInTheRace, tooLate}},
+	}, "late NONE, commit error, events [], marks []", []string{lostInTheRace, tooLate, allWritten}},
 }
 
 // lostInTheRace is what became of 4r on Apache Kafka once, as of 4w always: the
@@ -333,6 +333,10 @@ const lostInTheRace = "late NONE, commit nil, events [e2b], marks []"
 // tooLate is what became of it when the commit had begun before the abort was
 // read: nothing.
 const tooLate = "late CONCURRENT_TRANSACTIONS, commit nil, events [e2a e2b], marks [PRIME2 o2]"
+
+// allWritten is what became of it when the abort was read after the last record,
+// as of 1c: about one run of ninety.
+const allWritten = "late NONE, commit fatal, events [], marks []"
 
 // primedAbort writes PRIME and an event, lets the late abort come, and goes on
 // with more events and the checkpoint.
