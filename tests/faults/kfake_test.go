@@ -25,7 +25,14 @@ func fakeServers(t *testing.T) (*servers, *kfake.Cluster) {
 	}
 	t.Cleanup(cluster.Close)
 	bootstrap := strings.Join(cluster.ListenAddrs(), ",")
-	s := &servers{mysql: &database{Database: services.MySQL(t)}, cluster: &services.Cluster{Bootstrap: bootstrap, BootstrapProxied: bootstrap}, registry: services.Registry(t)}
+	// Nobody but the connector has transactions here.
+	cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.EndTxn}, TopLevel: true, Observe: true, Count: -1, When: func(req kmsg.Request) bool {
+		if end, ok := req.(*kmsg.EndTxnRequest); ok && !end.Commit {
+			t.Errorf("%s aborts its transaction instead of being replaced", end.TransactionalID)
+		}
+		return false
+	}})
+	s := &servers{embedded: true, mysql: &database{Database: services.MySQL(t)}, cluster: &services.Cluster{Bootstrap: bootstrap, BootstrapProxied: bootstrap}, registry: services.Registry(t)}
 	at, err := url.Parse(s.registry.URL)
 	if err != nil {
 		t.Fatal(err)
@@ -101,6 +108,7 @@ func (r *run) grows(ctx context.Context, t *testing.T) {
 // that it must survive: in the midst of transactions, of the checkpoint topic
 // and of event topics (fault 17).
 func TestProduceErrors(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	r, cluster := fakeRun(ctx, t, 17)
@@ -120,6 +128,7 @@ func TestProduceErrors(t *testing.T) {
 // TestTransactionErrors does the same to the requests that begin and end
 // transactions (faults 12 and 15).
 func TestTransactionErrors(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	r, cluster := fakeRun(ctx, t, 15)
@@ -145,6 +154,7 @@ func TestTransactionErrors(t *testing.T) {
 // TestLeadersAndCoordinatorsMove moves partitions and coordinators about in the
 // midst of transactions (faults 11 and 12).
 func TestLeadersAndCoordinatorsMove(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	r, cluster := fakeRun(ctx, t, 11)
@@ -168,6 +178,7 @@ func TestLeadersAndCoordinatorsMove(t *testing.T) {
 // connector stops with the code for it, nothing is seen past the stop, and it
 // goes on where it was once that is settled (fault 17).
 func TestRefusedRecords(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		code *kerr.Error
 		exit int

@@ -10,7 +10,7 @@ import (
 // next, which takes the same epoch again.
 func TestOrdinaryOwners(t *testing.T) {
 	const name, lost, primed, next, zombie = int64(1), int16(1), int16(4), int16(8), int16(1)
-	c := &checker{rig: &rig{name: "owners", violations: &violations{}}, raw: newHistory()}
+	c := &checker{rig: &rig{name: "owners", servers: &servers{}, violations: &violations{}}, raw: newHistory()}
 	at := place{c.checkpointTopic(), 0}
 	write := func(epoch int16, kind string, owner uint64) {
 		s := seen{offset: int64(len(c.raw.records[at])), producer: producer{name, epoch}, key: fmt.Appendf(nil, `{"kind":%q}`, kind)}

@@ -33,6 +33,9 @@ type servers struct {
 	registry       *services.SchemaRegistry
 	registryLink   *link
 	registryURL    string // through the link
+	// embedded says that the brokers are of this process. Theirs end a
+	// transaction for a successor under the epoch that it was written with.
+	embedded bool
 }
 
 // database is a server and the link to it.
