@@ -72,7 +72,7 @@ test-rooms: ## all tests of the rooms, with the race detector and on real server
 
 .PHONY: test-e2e
 test-e2e: build ## tests from outside, on real servers that are started when none are running
-	@MILLRACE_BINARY=$(CURDIR)/bin/millrace .ci/minutes packages go test -timeout 20m $(OUTSIDE)
+	@MILLRACE_BINARY=$(CURDIR)/bin/millrace .ci/minutes packages go test -parallel 4 -timeout 20m $(OUTSIDE)
 
 # Seeds of the long form, and how long each runs.
 comma := ,
@@ -87,12 +87,12 @@ endef
 
 .PHONY: test-faults-short
 test-faults-short: build ## exactly once under seeded faults: FAULT_SEEDS=1,2,3 x FAULT_SECONDS=60, odd seeds on MySQL, even on MariaDB
-	@rm -f bin/faults.txt; $(FAULTS) -timeout 60m -run '^(TestSeeds|TestSchedule.*|TestReadme.*|TestOrdinary.*)$$' ./tests/faults || { $(after-faults); }; cat bin/faults.txt
+	@rm -f bin/faults.txt; $(FAULTS) -timeout 60m -run '^(TestSeeds|TestSchedule.*|TestReadme.*|TestOrdinary.*|TestProduceErrors|TestTransactionErrors|TestLeadersAndCoordinatorsMove|TestRefusedRecords)$$' ./tests/faults || { $(after-faults); }; cat bin/faults.txt
 
 .PHONY: test-faults
 test-faults: build ## the long form: 40 seeds x 120 s, and the faults that have tests of their own
 	@rm -f bin/faults.txt; export FAULT_SEEDS=$(or $(FAULT_SEEDS),$(LONG_SEEDS)) FAULT_SECONDS=$(or $(FAULT_SECONDS),120); \
-	$(FAULTS) -timeout 240m ./tests/faults || { $(after-faults); }; cat bin/faults.txt
+	$(FAULTS) -timeout 240m -skip '^TestPlantedBugs$$' ./tests/faults || { $(after-faults); }; cat bin/faults.txt
 
 .PHONY: test-planted
 test-planted: build ## the checker must be able to fail: the same seeds against fifteen planted defects, and against none

@@ -15,6 +15,7 @@ import (
 // TestAdminTriesAgain after whatever passes, the end of one call's own time
 // included, and after nothing else.
 func TestAdminTriesAgain(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	a, err := newAdmin(testOptions(t, c.ListenAddrs()).withDefaults())
 	if err != nil {
@@ -54,6 +55,7 @@ func TestAdminTriesAgain(t *testing.T) {
 // TestOffsetsAfterElection: a client that has once heard of a partition without a
 // leader says so for ever, although there has been one for long.
 func TestOffsetsAfterElection(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	var elected atomic.Bool
 	c.ControlKey(int16(kmsg.Metadata), func(r kmsg.Request) (kmsg.Response, error, bool) {

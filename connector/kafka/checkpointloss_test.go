@@ -9,6 +9,7 @@ import (
 )
 
 func TestCheckpointLost(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	s, o := started(t, c)
 	w := NewStatusWriter(o, time.Hour, func() StatusSnapshot { return StatusSnapshot{BytesBehind: -1, Metrics: s.Metrics()} })
@@ -72,6 +73,7 @@ func TestCheckpointLost(t *testing.T) {
 // TestCheckpointLosesItsEnd takes the newest records off the checkpoint topic,
 // as an unclean election does.
 func TestCheckpointLosesItsEnd(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	s, o := started(t, c)
 	topic := o.withDefaults().CheckpointTopic
@@ -100,6 +102,7 @@ func TestCheckpointLosesItsEnd(t *testing.T) {
 
 // runFor lets a status writer write its records, and ends it.
 func TestCheckpointTruncated(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	s, o := started(t, c)
 	topic := o.withDefaults().CheckpointTopic

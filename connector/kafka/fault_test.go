@@ -218,6 +218,7 @@ func TestFencedThreeTimes(t *testing.T) {
 }
 
 func TestKafkaLostData(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	s, o := started(t, c)
 	if err := s.Close(); err != nil {
@@ -267,6 +268,7 @@ func TestKafkaLostData(t *testing.T) {
 
 // TestRetention: records deleted by age are not lost data.
 func TestRetention(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	s, _ := started(t, c)
 	for p := range int32(3) {
@@ -280,6 +282,7 @@ func TestRetention(t *testing.T) {
 }
 
 func TestForeignRecordsAmongOurs(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	s, _ := started(t, c)
 	cl, err := kgo.NewClient(kgo.SeedBrokers(c.ListenAddrs()...))
@@ -299,6 +302,7 @@ func TestForeignRecordsAmongOurs(t *testing.T) {
 }
 
 func TestSlowCommitIsSettledByCounters(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	s, _ := started(t, c)
 	c.ControlKey(int16(kmsg.EndTxn), func(kmsg.Request) (kmsg.Response, error, bool) {
@@ -318,6 +322,7 @@ func TestSlowCommitIsSettledByCounters(t *testing.T) {
 }
 
 func TestHiddenRetryRotatesProducer(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	s, _ := started(t, c)
 	c.ControlKey(int16(kmsg.EndTxn), func(kmsg.Request) (kmsg.Response, error, bool) {
@@ -370,6 +375,7 @@ func TestCommitUnanswered(t *testing.T) {
 }
 
 func TestAbortIsNeverSent(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	var aborts atomic.Int64
 	c.ControlKey(int16(kmsg.EndTxn), func(r kmsg.Request) (kmsg.Response, error, bool) {
@@ -397,6 +403,7 @@ func TestAbortIsNeverSent(t *testing.T) {
 }
 
 func TestPartitionsChanged(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	s, o := started(t, c)
 	if err := s.Close(); err != nil {

@@ -11,6 +11,7 @@ import (
 
 // TestLiveForgottenCommit is TestForgottenCommit on real brokers.
 func TestLiveForgottenCommit(t *testing.T) {
+	t.Parallel()
 	for name := range forgotten("", "") {
 		t.Run(name, func(t *testing.T) {
 			o, topic := liveOptions(t)

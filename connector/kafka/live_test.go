@@ -127,6 +127,7 @@ func child(t *testing.T, c childOptions) (*exec.Cmd, *bufio.Scanner) {
 // TestLiveKill kills the connector at random moments under load. Each event
 // must be there once, in order per key.
 func TestLiveKill(t *testing.T) {
+	t.Parallel()
 	kills := 15
 	if v, err := strconv.Atoi(os.Getenv("MILLRACE_TEST_KILLS")); err == nil {
 		kills = v
@@ -184,6 +185,7 @@ func liveKill(t *testing.T, kills int, alo bool) {
 // active one again and again: the other takes over or the killed one comes back
 // to its own place, nothing is lost or doubled, and nobody is fenced twice.
 func TestLiveStandby(t *testing.T) {
+	t.Parallel()
 	o, topic := liveOptions(t)
 	c := childOptions{Connector: o.Connector, Topic: topic, Bootstrap: o.Bootstrap, Until: 1 << 30, Batch: 50, Slot: t.TempDir()}
 	type active struct {
@@ -255,6 +257,7 @@ func TestLiveStandby(t *testing.T) {
 
 // TestLiveHandOver closes an owner with a fixed place while another waits.
 func TestLiveHandOver(t *testing.T) {
+	t.Parallel()
 	o, topic := liveOptions(t)
 	o.Member = "a.0"
 	ctx := testContext(t)

@@ -11,6 +11,7 @@ import (
 )
 
 func TestHistoryIsKeptAndPruned(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	o := testOptions(t, c.ListenAddrs())
 	o.History = 2 * time.Minute
@@ -40,6 +41,7 @@ func TestHistoryIsKeptAndPruned(t *testing.T) {
 }
 
 func TestFacts(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	s, o := started(t, c)
 	ctx := testContext(t)
@@ -70,6 +72,7 @@ func TestFacts(t *testing.T) {
 
 // TestFactThatMustNotChange holds a fact to what is stored.
 func TestFactThatMustNotChange(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	s, o := started(t, c)
 	ctx := testContext(t)
@@ -96,6 +99,7 @@ func TestFactThatMustNotChange(t *testing.T) {
 }
 
 func TestReadCheckpointDisturbsNobody(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	o := testOptions(t, c.ListenAddrs())
 	if ck, err := ReadCheckpoint(testContext(t), o); err != nil || ck != nil {
@@ -125,6 +129,7 @@ func TestReadCheckpointDisturbsNobody(t *testing.T) {
 }
 
 func TestAtLeastOnce(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	o := testOptions(t, c.ListenAddrs())
 	o.AtLeastOnce = true
@@ -160,6 +165,7 @@ func TestAtLeastOnce(t *testing.T) {
 }
 
 func TestStatus(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	s, o := started(t, c)
 	snap := StatusSnapshot{Status: pipeline.Status{State: pipeline.StateStreaming, Since: time.Now(), Records: 100}, BytesBehind: 5}

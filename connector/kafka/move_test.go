@@ -28,6 +28,7 @@ func moveTo(t *testing.T, o Options, ord Order) *Moved {
 }
 
 func TestRewind(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	s, o := started(t, c)
 	deliver(t, s, events(101, 200))
@@ -74,6 +75,7 @@ func TestRewind(t *testing.T) {
 
 // TestMoveWantsTheConnectorStopped asks for a move while an owner lives.
 func TestMoveWantsTheConnectorStopped(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	s, o := started(t, c)
 	to := events(0, 50).End
@@ -98,6 +100,7 @@ func TestMoveWantsTheConnectorStopped(t *testing.T) {
 }
 
 func TestMoveWithoutCheckpoint(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	o := testOptions(t, c.ListenAddrs())
 	_, err := MoveCheckpoint(testContext(t), o, order(MoveSet, nil))
@@ -118,6 +121,7 @@ func TestMoveWithoutCheckpoint(t *testing.T) {
 // TestMoveSettlesATornCommit rewinds while events stand without their
 // checkpoint: they are counted, and come again.
 func TestMoveSettlesATornCommit(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	s, o := started(t, c)
 	tear(t, s, o, events(101, 200), 37)
@@ -140,6 +144,7 @@ func TestMoveSettlesATornCommit(t *testing.T) {
 
 // TestRebase begins to count anew on a topic that was made again.
 func TestRebase(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	s, o := started(t, c)
 	if err := s.Close(); err != nil {

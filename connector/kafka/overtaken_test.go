@@ -74,6 +74,7 @@ func TestOvertakenByRotation(t *testing.T) {
 
 // TestOvertakenWithoutPlace shows what the place is for.
 func TestOvertakenWithoutPlace(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	s := overtaken(t, c, without{place: true})
 	s.twin.unproven, s.twin.stats = true, false
@@ -86,6 +87,7 @@ func TestOvertakenWithoutPlace(t *testing.T) {
 // TestOvertakenWithoutRotation: the same process with its commit proven is
 // fenced by the successor.
 func TestOvertakenWithoutRotation(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	s := overtaken(t, c, without{})
 	err := s.Deliver(testContext(t), events(101, 110))

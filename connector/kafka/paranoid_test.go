@@ -119,6 +119,7 @@ func TestParanoidIsFenced(t *testing.T) {
 // TestParanoidOvertaken: with two ids a process that was stopped can fence its
 // successor on one of them, and be alive on it. The place tells.
 func TestParanoidOvertaken(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	s, o := paranoid(t, c)
 	stopped(s)
@@ -149,6 +150,7 @@ func TestParanoidOvertaken(t *testing.T) {
 // TestParanoidLargeTransaction: the batches of one source transaction share a
 // producer.
 func TestParanoidLargeTransaction(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	s, _ := paranoid(t, c)
 	deliver(t, s, partOf(101, 150, true, false))
@@ -174,6 +176,7 @@ func TestParanoidLateEndTxnFuzz(t *testing.T) {
 
 // TestPlace: what the offsets of a transaction say.
 func TestPlace(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		next    int64
 		offsets []int64

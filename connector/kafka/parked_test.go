@@ -76,6 +76,7 @@ func released(t *testing.T, o Options, order ReleaseOrder) *Moved {
 
 // TestParkedKeysAreRemembered: with the commit that parks them, and no other.
 func TestParkedKeysAreRemembered(t *testing.T) {
+	t.Parallel()
 	c := cluster(t, kfake.SeedTopics(3, parkedTopic))
 	s, o := started(t, c)
 	parked := map[string]bool{}
@@ -117,6 +118,7 @@ func TestParkedKeysAreRemembered(t *testing.T) {
 // TestRelease publishes what waits, in order, once, in one transaction or in
 // several, and goes on behind it.
 func TestRelease(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []string{MoveRelease, MoveSkip} {
 		t.Run(kind, func(t *testing.T) {
 			c := cluster(t, kfake.SeedTopics(2, parkedTopic))
@@ -165,6 +167,7 @@ func TestRelease(t *testing.T) {
 // TestReleaseInParts: more waits than one transaction takes, and the release is
 // cut short between two.
 func TestReleaseInParts(t *testing.T) {
+	t.Parallel()
 	c := cluster(t, kfake.SeedTopics(2, parkedTopic))
 	s, o := started(t, c)
 	parked := map[string]bool{}
@@ -208,6 +211,7 @@ func TestReleaseInParts(t *testing.T) {
 // TestReleaseByForce takes the task from a connector that is running, which
 // then goes on.
 func TestReleaseByForce(t *testing.T) {
+	t.Parallel()
 	c := cluster(t, kfake.SeedTopics(2, parkedTopic))
 	s, o := started(t, c)
 	deliver(t, s, aside(events(101, 200), map[string]bool{}, oneOf(105)))
@@ -230,6 +234,7 @@ func TestReleaseByForce(t *testing.T) {
 
 // TestReleaseRefuses what would lose an event.
 func TestReleaseRefuses(t *testing.T) {
+	t.Parallel()
 	c := cluster(t, kfake.SeedTopics(1, parkedTopic))
 	s, o := started(t, c)
 	deliver(t, s, aside(events(101, 200), map[string]bool{"key-5": true}, oneOf(111)))
@@ -260,6 +265,7 @@ func TestReleaseRefuses(t *testing.T) {
 // TestParkedTopicsKeep: such a topic is made to keep its records, and one that
 // would lose them is refused.
 func TestParkedTopicsKeep(t *testing.T) {
+	t.Parallel()
 	creation := TopicCreation{Parked: ".parked", Default: &TopicSpec{Partitions: 2, Replication: 1, Config: map[string]string{"retention.ms": "1000", "cleanup.policy": "compact"}}}
 	if spec := creation.For(parkedTopic); spec.Config["retention.ms"] != "-1" || spec.Config["cleanup.policy"] != "delete" || spec.Partitions != 2 {
 		t.Errorf("%+v", spec)

@@ -24,6 +24,7 @@ func partOf(from, to int, begins, ends bool) *pipeline.Batch {
 }
 
 func TestTransactionAcrossBatches(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	s, _ := started(t, c)
 	deliver(t, s, partOf(101, 200, true, false))
@@ -41,6 +42,7 @@ func TestTransactionAcrossBatches(t *testing.T) {
 }
 
 func TestTransactionTakesTooLong(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	s, o := started(t, c)
 	deliver(t, s, partOf(101, 200, true, false))
@@ -102,6 +104,7 @@ func TestRefusedBeforeBegin(t *testing.T) {
 }
 
 func TestChosenPartitionAndTimestamp(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	s, _ := started(t, c)
 	b := events(101, 104)
@@ -131,6 +134,7 @@ func TestChosenPartitionAndTimestamp(t *testing.T) {
 }
 
 func TestTopicsAreCreated(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	o := testOptions(t, c.ListenAddrs())
 	o.Creation = TopicCreation{Default: &TopicSpec{Partitions: 5, Replication: 1, Config: map[string]string{"retention.ms": "1000000"}}}
@@ -168,6 +172,7 @@ func runFor(t *testing.T, w *StatusWriter) {
 }
 
 func TestFirstStartOnTopicsOfOthers(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	cl, err := kgo.NewClient(kgo.SeedBrokers(c.ListenAddrs()...))
 	if err != nil {
@@ -249,6 +254,7 @@ func TestForeignTransactionInCheckpointTopic(t *testing.T) {
 
 // TestCompaction: the newest record of each key is the whole state.
 func TestCompaction(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	s, o := started(t, c)
 	for n := 100; n < 160; n++ {
@@ -285,6 +291,7 @@ func TestCompaction(t *testing.T) {
 
 // TestDigestsProveTopics recomputes what the checkpoint says from the topic.
 func TestDigestsProveTopics(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	s, _ := started(t, c)
 	deliver(t, s, events(101, 333))
@@ -317,6 +324,7 @@ func TestDigestsProveTopics(t *testing.T) {
 // TestSteps: the order of the protocol, and that no doubt of one commit
 // survives into the next transaction.
 func TestSteps(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	o := testOptions(t, c.ListenAddrs())
 	var steps []string
@@ -433,6 +441,7 @@ func inPart(from, to int, begins bool) *pipeline.Batch {
 // long: in the batch that is late, or before one that comes late. A new owner
 // goes on inside of it.
 func TestSplitTransaction(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	s, o := started(t, c)
 	late := func() { s.tx.began = time.Now().Add(-o.withDefaults().TransactionTimeout / 2) }
@@ -461,6 +470,7 @@ func TestSplitTransaction(t *testing.T) {
 
 // TestNeverSplit stops instead.
 func TestNeverSplit(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	s, o := started(t, c)
 	s.opts.NeverSplit = true

@@ -86,6 +86,7 @@ func violated(t *testing.T, o Options, part int32) PartitionProof {
 }
 
 func TestProve(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	// Records of an earlier producer stand before ours.
 	for i := range int32(3) {
@@ -142,6 +143,7 @@ func TestProveFindsAForeignRecord(t *testing.T) {
 
 // TestProveFindsRecordsThatDoNotStandTogether cannot name the place exactly.
 func TestProveFindsRecordsThatDoNotStandTogether(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	s, o := started(t, c)
 	for n := 100; n < 300; n += 100 {
@@ -156,6 +158,7 @@ func TestProveFindsRecordsThatDoNotStandTogether(t *testing.T) {
 
 // TestProveAfterDeletion deletes the oldest records, as retention does.
 func TestProveAfterDeletion(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	s, o := started(t, c)
 	for n := 100; n < 500; n += 100 {

@@ -71,6 +71,7 @@ func replayed(t *testing.T, o Options, order ReplayOrder, letters int) *Moved {
 // TestReplay publishes letters once each, leaves the position alone, and is
 // proven as everything else is.
 func TestReplay(t *testing.T) {
+	t.Parallel()
 	c, o := withLetters(t)
 	wantProven(t, o, 150)
 	offsets, done := lettersOf(t, o)
@@ -123,6 +124,7 @@ func TestReplay(t *testing.T) {
 
 // TestReplayInAnotherTopic: offsets mean nothing in a topic that was made again.
 func TestReplayInAnotherTopic(t *testing.T) {
+	t.Parallel()
 	fact, err := json.Marshal(Replays{V: 1, Topics: map[string]ReplayedTopic{deadTopic: {ID: "a", Partitions: map[int32]ReplayedPart{0: {Below: 5, Offsets: []int64{9}}}}}})
 	if err != nil {
 		t.Fatal(err)
@@ -147,6 +149,7 @@ func TestReplayInAnotherTopic(t *testing.T) {
 
 // TestReplayRefuses what it must not do.
 func TestReplayRefuses(t *testing.T) {
+	t.Parallel()
 	c := cluster(t, kfake.SeedTopics(1, deadTopic))
 	o := testOptions(t, c.ListenAddrs())
 	_, err := Replay(testContext(t), o, replayOf(0, 0))

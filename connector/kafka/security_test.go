@@ -173,6 +173,7 @@ func TestSASL(t *testing.T) {
 }
 
 func TestUnreachable(t *testing.T) {
+	t.Parallel()
 	l, err := new(net.ListenConfig).Listen(testContext(t), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -192,6 +193,7 @@ func TestUnreachable(t *testing.T) {
 
 // TestMissingACLs takes one permission away at a time: the refusal names it.
 func TestMissingACLs(t *testing.T) {
+	t.Parallel()
 	user := Security{Protocol: "SASL_PLAINTEXT", Mechanism: "PLAIN", Username: "m", Password: "p"}
 	rule := func(typ kmsg.ACLResourceType, name string, op kmsg.ACLOperation) kfake.ACL {
 		return kfake.ACL{Resource: typ, Name: name, Pattern: kmsg.ACLResourcePatternTypeLiteral, Operation: op, Allow: true}

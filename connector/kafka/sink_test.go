@@ -147,6 +147,7 @@ func readTopic(t testing.TB, servers []string, topic string) []*kgo.Record {
 }
 
 func TestResume(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	o := testOptions(t, c.ListenAddrs())
 	s, pos := owned(t, o)

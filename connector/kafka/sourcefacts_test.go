@@ -22,6 +22,7 @@ func withFact(b *pipeline.Batch, n int) *pipeline.Batch {
 // when a checkpoint is moved back, and a value that is not kept any more to be
 // unknown.
 func TestSourceFacts(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	s, o := started(t, c)
 	ctx := testContext(t)

@@ -85,6 +85,7 @@ func TestTornCommit(t *testing.T) {
 }
 
 func TestTornTwice(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	s, o := started(t, c)
 	tear(t, s, o, events(101, 200), 60)
@@ -99,6 +100,7 @@ func TestTornTwice(t *testing.T) {
 }
 
 func TestTornBeforeAnyOther(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	o := testOptions(t, c.ListenAddrs())
 	s, _ := owned(t, o)
@@ -112,6 +114,7 @@ func TestTornBeforeAnyOther(t *testing.T) {
 
 // TestTornFromOutside checks a fresh process, which knows nothing but Kafka.
 func TestTornFromOutside(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	s, o := started(t, c)
 	tear(t, s, o, events(101, 200), 33)

@@ -111,6 +111,7 @@ func (r *rig) counted(t *testing.T, n uint64) checkpoint {
 
 // TestCheckpointRewind publishes a part again and proves the topic after it.
 func TestCheckpointRewind(t *testing.T) {
+	t.Parallel()
 	servers(t, func(t *testing.T, db *services.Database) {
 		r := newRig(t, db, 3)
 		w := r.pool(t)
@@ -157,6 +158,7 @@ func TestCheckpointRewind(t *testing.T) {
 
 // TestCheckpointIsNotMovedUnderARunningConnector refuses, and moves by force.
 func TestCheckpointIsNotMovedUnderARunningConnector(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, services.MySQL(t), 3)
 	w := r.pool(t)
 	p := r.start(t)
@@ -184,6 +186,7 @@ func TestCheckpointIsNotMovedUnderARunningConnector(t *testing.T) {
 
 // TestCheckpointSet moves to positions in each notation and goes on from them.
 func TestCheckpointSet(t *testing.T) {
+	t.Parallel()
 	servers(t, func(t *testing.T, db *services.Database) {
 		r := newRig(t, db, 1)
 		w := r.pool(t)
@@ -235,6 +238,7 @@ func TestCheckpointSet(t *testing.T) {
 // TestCheckpointSetSkipsATransaction goes the way that a refusal names: a
 // statement that no row event shows is left out knowingly.
 func TestCheckpointSetSkipsATransaction(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, services.MySQL(t), 1)
 	w := r.pool(t)
 	p := r.start(t)

@@ -23,6 +23,7 @@ const connectGroup = "connect-cluster"
 // a live Kafka Connect cluster as they are. Connect's topics and group are the
 // same before and after, and what appears is Millrace's own.
 func TestConnectIsLeftUntouched(t *testing.T) {
+	t.Parallel()
 	began := time.Now()
 	cluster := services.OwnKafka(t, services.KafkaOptions{})
 	connect := services.OwnConnect(t, cluster, services.ConnectOptions{Group: connectGroup})

@@ -14,6 +14,7 @@ import (
 // pt-online-schema-change does it, and takes the table's place in one statement.
 // What the copying writes is nobody's event.
 func TestCutOverUnderLoad(t *testing.T) {
+	t.Parallel()
 	servers(t, func(t *testing.T, db *services.Database) {
 		r := newRig(t, db, 6)
 		ctx := withTimeout(t, 5*time.Minute)

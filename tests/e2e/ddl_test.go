@@ -249,6 +249,7 @@ func (d *ddlRig) change(t *testing.T, i int) {
 // TestDDL changes every table while the connectors run, and while they are
 // stopped.
 func TestDDL(t *testing.T) {
+	t.Parallel()
 	servers(t, func(t *testing.T, db *services.Database) {
 		t.Run("live", func(t *testing.T) { newDDLRig(t, db, changesOfTables).live(t) })
 		t.Run("stopped", func(t *testing.T) { newDDLRig(t, db, changesOfTables).stopped(t) })
@@ -363,6 +364,7 @@ func (d *ddlRig) failed(t *testing.T, name string, want []string) {
 // TestCascades adds a foreign key by which the engine deletes rows of a captured
 // table. MySQL 9.6 and newer logs that.
 func TestCascades(t *testing.T) {
+	t.Parallel()
 	rows := []ddl{{name: "nothing"}, {name: "a foreign key that cascades", strict: true, statements: []string{"CREATE TABLE T_p (id INT PRIMARY KEY)", "INSERT INTO T_p VALUES (1)", "ALTER TABLE T ADD COLUMN p INT DEFAULT 1, ADD CONSTRAINT cascades FOREIGN KEY (p) REFERENCES T_p (id) ON DELETE CASCADE"},
 		refused: []string{"foreign-keys: have ", "does not log these changes"}}}
 	t.Run("live", func(t *testing.T) { newDDLRig(t, services.MariaDB(t), rows).live(t) })
@@ -372,6 +374,7 @@ func TestCascades(t *testing.T) {
 // TestAlarmBeforeTheFirstRow changes tables, writes no row, and wants to be told
 // what the next one would do; taken back in time, nothing happens.
 func TestAlarmBeforeTheFirstRow(t *testing.T) {
+	t.Parallel()
 	servers(t, func(t *testing.T, db *services.Database) {
 		d := newDDLRig(t, db, []ddl{{name: "changed and gone"}, {name: "broken", strict: true, refused: []string{"table-columns"}}})
 		d.run(t)

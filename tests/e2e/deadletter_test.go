@@ -112,6 +112,7 @@ func header(r *kgo.Record, key string) string {
 // between two good ones: these arrive, and the bad one stands once among the
 // dead letters with the rule for which it would have been refused.
 func TestEveryBadRowGoesToTheDeadLetters(t *testing.T) {
+	t.Parallel()
 	servers(t, func(t *testing.T, db *services.Database) { everyBadRow(t, db, (*rig).tolerate, (*rig).setsAside) })
 }
 
@@ -245,6 +246,7 @@ func (m *mixed) count(of map[string][]string) (n int) {
 // written: each is there once, in the order of its key, and verify proves both
 // topics. Then what can be corrected is corrected and replayed, once.
 func TestDeadLettersAcrossKills(t *testing.T) {
+	t.Parallel()
 	servers(t, func(t *testing.T, db *services.Database) {
 		r := newRig(t, db, 3)
 		statements("ALTER TABLE SCHEMA.outbox ADD COLUMN secret VARCHAR(64)")(t, r)

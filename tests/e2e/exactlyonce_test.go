@@ -23,6 +23,7 @@ func servers(t *testing.T, test func(t *testing.T, db *services.Database)) {
 // TestEveryEventOnceInOrder writes with eight concurrent writers while the
 // connector runs. E2E_EVENTS is the number of events, 1000000 in the long form.
 func TestEveryEventOnceInOrder(t *testing.T) {
+	t.Parallel()
 	servers(t, func(t *testing.T, db *services.Database) {
 		r := newRig(t, db, 12)
 		w := r.pool(t)
@@ -43,6 +44,7 @@ func TestEveryEventOnceInOrder(t *testing.T) {
 // TestKilledAtRandomMoments kills the connector with SIGKILL during load and
 // starts it again. E2E_KILLS is how often, 50 in the long form.
 func TestKilledAtRandomMoments(t *testing.T) {
+	t.Parallel()
 	servers(t, func(t *testing.T, db *services.Database) {
 		r := newRig(t, db, 6)
 		w := r.pool(t)
@@ -78,6 +80,7 @@ func TestKilledAtRandomMoments(t *testing.T) {
 // again and again. E2E_TAKEOVERS is how often, E2E_TAKEOVER_SECONDS how long it
 // works before. Each kill fences once, and nothing else does.
 func TestStandbyTakesOver(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, services.MySQL(t), 6)
 	w := r.pool(t)
 	takeovers := number(t, "E2E_TAKEOVERS", 3)

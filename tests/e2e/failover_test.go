@@ -111,6 +111,7 @@ func (w *writers) counted(t *testing.T) {
 // is: either nothing of that was published, and the connector goes on, or it
 // refuses the server that knows nothing of it.
 func TestFailoverUnderLoad(t *testing.T) {
+	t.Parallel()
 	for _, flavor := range []services.Flavor{services.FlavorMySQL, services.FlavorMariaDB} {
 		t.Run(string(flavor), func(t *testing.T) {
 			t.Parallel()

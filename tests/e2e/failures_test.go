@@ -46,6 +46,7 @@ const (
 )
 
 func TestBadRowStopsItsConnectorAlone(t *testing.T) {
+	t.Parallel()
 	good, bad := newRig(t, services.MySQL(t), 1), newRig(t, services.MySQL(t), 1)
 	p := good.start(t, bad.config)
 	p.logged(t, "connector="+good.name+" from=VALIDATING to=STREAMING")
@@ -66,6 +67,7 @@ func TestBadRowStopsItsConnectorAlone(t *testing.T) {
 }
 
 func TestEventTypeThatNobodyDeclaredStops(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, services.MySQL(t), 1)
 	p := r.start(t)
 	p.streaming(t)
@@ -81,6 +83,7 @@ func TestEventTypeThatNobodyDeclaredStops(t *testing.T) {
 }
 
 func TestIncompatibleSchemaRegistersNothing(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, services.MySQL(t), 1)
 	p := r.start(t)
 	p.streaming(t)
@@ -119,6 +122,7 @@ func TestIncompatibleSchemaRegistersNothing(t *testing.T) {
 }
 
 func TestRegistryThatIsDownAtStartIsWaitedFor(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, services.MySQL(t), 1)
 	registry := services.OwnRegistry(t, services.RegistryOptions{})
 	if err := registry.Stop(); err != nil {
@@ -139,6 +143,7 @@ func TestRegistryThatIsDownAtStartIsWaitedFor(t *testing.T) {
 // TestDatabaseRestart kills the database under load and starts it again.
 // E2E_RESTARTS is how often, 24 in the long form.
 func TestDatabaseRestart(t *testing.T) {
+	t.Parallel()
 	db := services.OwnMySQL(t, services.DatabaseOptions{})
 	r := newRig(t, db, 6)
 	ctx := withTimeout(t, 5*time.Minute)

@@ -10,6 +10,7 @@ import (
 // TestBrokerOutage kills the only broker under a running connector and starts
 // it again. E2E_OUTAGE_SECONDS is how long it is away, 60 in the long form.
 func TestBrokerOutage(t *testing.T) {
+	t.Parallel()
 	cluster := services.OwnKafka(t, services.KafkaOptions{})
 	r := newRigOn(t, services.MySQL(t), cluster, 1)
 	p := r.start(t)

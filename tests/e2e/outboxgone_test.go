@@ -13,6 +13,7 @@ import (
 // name for a moment is waited out, and one that takes the outbox away stops the
 // connector, which goes on once the table is back.
 func TestOutboxRenamed(t *testing.T) {
+	t.Parallel()
 	servers(t, func(t *testing.T, db *services.Database) {
 		r := newRig(t, db, 1)
 		n := 0

@@ -176,6 +176,7 @@ func (l *lost) wantSplit(t *testing.T, r *rig, open map[string]bool, published m
 // order, and the others flow. Then keys are released, once each and in order,
 // from a stopped connector and from a running one, and verify proves it all.
 func TestParkedKeysAcrossKills(t *testing.T) {
+	t.Parallel()
 	servers(t, func(t *testing.T, db *services.Database) {
 		r := newRig(t, db, 3)
 		statements("ALTER TABLE SCHEMA.outbox ADD COLUMN secret VARCHAR(64)")(t, r)

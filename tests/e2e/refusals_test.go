@@ -329,6 +329,7 @@ func (r *rig) otherHistory(t *testing.T, own string) {
 // TestRefusalsOfTheSource is the table of what servers are refused for that
 // stay as they are.
 func TestRefusalsOfTheSource(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name string
 		db   func(testing.TB) *services.Database

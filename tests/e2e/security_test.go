@@ -47,6 +47,7 @@ func (s *guarded) text(t *testing.T, name string) string {
 
 // TestSecurity runs everything that needs servers with TLS and logins.
 func TestSecurity(t *testing.T) {
+	t.Parallel()
 	s := startSecured(t)
 	t.Run("every link", func(t *testing.T) {
 		t.Run("mysql", func(t *testing.T) { s.everyLink(t, s.mysql, s.mysqlLinks) })

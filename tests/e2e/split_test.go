@@ -16,6 +16,7 @@ import (
 // hold one open, and kills the connector inside of it, twice: its events come
 // in several commits, each once and in order. E2E_SPLIT_EVENTS is how many.
 func TestSplitTransaction(t *testing.T) {
+	t.Parallel()
 	servers(t, func(t *testing.T, db *services.Database) {
 		r := newRig(t, db, 6)
 		r.save(t, map[string]string{"millrace.transaction.timeout.ms": "5000"})

@@ -14,6 +14,7 @@ import (
 // TestValidateLooksAtTables: what the transform needs of a table, and what the
 // lists name, is held against the tables before the first row.
 func TestValidateLooksAtTables(t *testing.T) {
+	t.Parallel()
 	servers(t, func(t *testing.T, db *services.Database) {
 		r := newRig(t, db, 1)
 		validate := func(exit int, want ...string) {
@@ -60,6 +61,7 @@ func TestValidateLooksAtTables(t *testing.T) {
 // TestStatusTopicShowsBytesBehind: kcat on the status topic alone tells how
 // much of the log is still to be read.
 func TestStatusTopicShowsBytesBehind(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, services.MySQL(t), 1)
 	r.start(t).streaming(t)
 	consumer := r.cluster.Client(t, kgo.ConsumeTopics("millrace.status"), kgo.ConsumeResetOffset(kgo.NewOffset().AtEnd().Relative(-50)))

@@ -73,6 +73,7 @@ func (r *rig) router(t *testing.T) {
 // TestVerifyBesideARunningConnector proves the topics again and again under
 // load, in both forms of values.
 func TestVerifyBesideARunningConnector(t *testing.T) {
+	t.Parallel()
 	for _, form := range []string{"envelope", "router"} {
 		t.Run(form, func(t *testing.T) {
 			r := newRig(t, services.MariaDB(t), 6)
@@ -118,6 +119,7 @@ func TestVerifyBesideARunningConnector(t *testing.T) {
 // TestVerifyFindsWhatIsWrong lets another client write a second copy of an
 // event, deletes the oldest records, and loses one in a copy of the topic.
 func TestVerifyFindsWhatIsWrong(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, services.MySQL(t), 2)
 	w := r.pool(t)
 	r.says(t, 69, []string{"verify"}, "no checkpoint yet")
