@@ -20,14 +20,12 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -66,7 +64,7 @@ func readPlan(name string, args []string) (*plan, error) {
 	flags.StringVar(&p.heap, "heap", "1g", "heap of Debezium's virtual machine")
 	flags.StringVar(&p.only, "logs", "", "only logs whose names hold this")
 	flags.StringVar(&p.ways, "ways", "", "only ways to publish whose names hold this")
-	flags.StringVar(&p.out, "out", "", "folder for the report")
+	flags.StringVar(&p.out, "out", "", "folder for the report: what stands there of other steps, measured on the same machine with the same versions, is kept")
 	flags.IntVar(&p.port, "port", 0, "port of the broker's process")
 	err := flags.Parse(args)
 	if errors.Is(err, flag.ErrHelp) {
@@ -95,21 +93,17 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	r := &report{Date: today(), Command: "make bench", Machine: thisMachine(ctx), Versions: services.Versions()}
+	r.Versions["Millrace"] = revision(binary)
 	if err := p.measure(ctx, args[0], binary, r); err != nil {
 		return err
 	}
-	if _, err := io.WriteString(out, r.text()); err != nil {
-		return err
-	}
-	if p.out == "" {
-		return nil
-	}
-	return r.write(p.out)
+	_, err = io.WriteString(out, r.text())
+	return err
 }
 
 // measure fills the report with what a command is about.
 func (p *plan) measure(ctx context.Context, command, binary string, r *report) error {
-	t := &track{binary: binary, rounds: p.rounds, only: p.ways}
+	t := &track{binary: binary, rounds: p.rounds, only: p.ways, versions: r.Versions}
 	defer t.close()
 	steps := map[string][]func(context.Context, *track, *report) error{
 		"quick": {p.quick}, "side": {p.side}, "fan": {p.fan}, "quiet": {p.quiet},
@@ -121,6 +115,12 @@ func (p *plan) measure(ctx context.Context, command, binary string, r *report) e
 	}
 	for _, step := range steps[command] {
 		if err := step(ctx, t, r); err != nil {
+			return err
+		}
+		if p.out == "" {
+			continue
+		}
+		if err := r.keep(p.out); err != nil {
 			return err
 		}
 	}
@@ -170,7 +170,7 @@ func (p *plan) eachLog(ctx context.Context, t *track, do func(b *binlog) error) 
 		if len(logs) == 0 {
 			continue
 		}
-		d, err := startDatabase(ctx, flavor)
+		d, err := t.startDatabase(ctx, flavor)
 		if err != nil {
 			return err
 		}
@@ -246,13 +246,10 @@ func (p *plan) onMySQL(ctx context.Context, t *track, do func() error) error {
 
 func (p *plan) pair(ctx context.Context, t *track, r *report) error {
 	return p.onMySQL(ctx, t, func() (err error) {
-		r.Pair, err = t.pair(ctx, pairBacklog, time.Duration(p.seconds)*time.Second)
+		r.Pair, err = t.pair(ctx)
 		return err
 	})
 }
-
-// pairBacklog is what one of two connectors catches up with.
-const pairBacklog = 2_000_000
 
 func (p *plan) quiet(ctx context.Context, t *track, r *report) error {
 	return p.alone(ctx, t, func() (err error) {
@@ -271,7 +268,7 @@ func (p *plan) fan(ctx context.Context, t *track, r *report) error {
 
 // alone calls do with a server of MySQL.
 func (p *plan) alone(ctx context.Context, t *track, do func() error) error {
-	d, err := startDatabase(ctx, services.FlavorMySQL)
+	d, err := t.startDatabase(ctx, services.FlavorMySQL)
 	if err != nil {
 		return err
 	}
@@ -279,20 +276,18 @@ func (p *plan) alone(ctx context.Context, t *track, do func() error) error {
 	return errors.Join(do(), d.Close())
 }
 
-func (p *plan) memory(ctx context.Context, t *track, r *report) (err error) {
-	r.Memory, err = memory(ctx, t.binary, p.backlog, p.gigabytes)
-	return err
+func (p *plan) memory(ctx context.Context, t *track, r *report) error {
+	return p.alone(ctx, t, func() (err error) {
+		r.Memory, err = t.memory(ctx, p.backlog, p.gigabytes)
+		return err
+	})
 }
 
 // render writes page and plots of a folder's raw.json.
 func render(dir string) error {
-	text, err := os.ReadFile(filepath.Join(dir, "raw.json"))
+	r, err := readReport(dir)
 	if err != nil {
-		return fmt.Errorf("read the raw numbers: %w", err)
-	}
-	var r report
-	if err := json.Unmarshal(text, &r); err != nil {
-		return fmt.Errorf("read the raw numbers: %w", err)
+		return err
 	}
 	return r.write(dir)
 }

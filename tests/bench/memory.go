@@ -24,12 +24,8 @@ func (m memoryRow) row() []string {
 
 // memory shows how much the program takes for a backlog of many events, for
 // rows of a megabyte, and for one transaction that is many times larger.
-func memory(ctx context.Context, binary string, backlog, gigabytes int) ([]memoryRow, error) {
-	d, err := startDatabase(ctx, services.FlavorMySQL)
-	if err != nil {
-		return nil, err
-	}
-	defer d.Close() //nolint:errcheck // the benchmark's own
+func (t *track) memory(ctx context.Context, backlog, gigabytes int) ([]memoryRow, error) {
+	d := t.database
 	var rows []memoryRow
 	for _, b := range []*binlog{
 		{name: "a backlog in 100-row transactions", table: "backlog", perTx: 100, events: backlog},
@@ -43,7 +39,7 @@ func memory(ctx context.Context, binary string, backlog, gigabytes int) ([]memor
 		if err := fill(ctx, d, b); err != nil {
 			return nil, err
 		}
-		c, err := catchUp(ctx, binary, d, b, variant{connector: map[string]string{
+		c, err := catchUp(ctx, t.binary, d, b, variant{connector: map[string]string{
 			"producer.override.max.request.size": "2097152", "topic.creation.default.max.message.bytes": "2097152",
 		}})
 		if err != nil {

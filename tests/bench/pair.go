@@ -7,15 +7,22 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
 )
 
-// pairRate is what the second of two connectors has to do.
-const pairRate = 100
+// The second of two connectors has pairRate events a second for pairFor; the
+// first has more to catch up with than it can do in that time.
+const (
+	pairRate    = 100
+	pairFor     = 10 * time.Second
+	pairBacklog = 5_000_000
+)
 
 // pair measures the latency of a connector that has little to do, alone and
 // beside one in the same process that catches up with many events.
-func (t *track) pair(ctx context.Context, events int, each time.Duration) ([]latencyRow, error) {
-	bulk := &binlog{name: "a backlog", table: "bulk", perTx: 100, events: events}
+func (t *track) pair(ctx context.Context) ([]latencyRow, error) {
+	bulk := &binlog{name: "a backlog", table: "bulk", perTx: 100, events: pairBacklog}
 	say("filling %d events: %s", bulk.events, bulk.name)
 	if err := fill(ctx, t.database, bulk); err != nil {
 		return nil, err
@@ -23,9 +30,9 @@ func (t *track) pair(ctx context.Context, events int, each time.Duration) ([]lat
 	var rows []latencyRow
 	for _, w := range []way{
 		{name: "Millrace, a connector alone", start: t.millrace(nil, avroTo(t.registry.URL))},
-		{name: fmt.Sprintf("Millrace, beside one that catches up with %d events", events), start: t.beside(bulk)},
+		{name: fmt.Sprintf("Millrace, beside one that catches up with %d events", bulk.events), start: t.beside(bulk)},
 	} {
-		row, err := t.paced(ctx, w, pairRate, each)
+		row, err := t.paced(ctx, w, pairRate, pairFor)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", w.name, err)
 		}
@@ -58,7 +65,23 @@ func (t *track) beside(bulk *binlog) func(context.Context, *binlog, string) (int
 			return 0, nil, err
 		}
 		return p.cmd.Process.Pid, func() error {
-			return errors.Join(p.stop(nil), os.RemoveAll(dirs[0]), os.RemoveAll(dirs[1]))
+			// What was measured must have been measured beside it.
+			return errors.Join(t.unfinished(ctx, to, bulk), p.stop(nil), os.RemoveAll(dirs[0]), os.RemoveAll(dirs[1]))
 		}, nil
 	}
+}
+
+// unfinished fails when a topic holds all of a log already.
+func (t *track) unfinished(ctx context.Context, topic string, b *binlog) error {
+	offsets, err := t.admin.ListEndOffsets(ctx, topic)
+	if err != nil {
+		return fmt.Errorf("look how far it is: %w", err)
+	}
+	var have int64
+	offsets.Each(func(o kadm.ListedOffset) { have += o.Offset })
+	say("%d of %d events of the backlog are delivered", have, b.events)
+	if have == 0 || have >= int64(b.events) {
+		return fmt.Errorf("the backlog was not being delivered meanwhile: %d of %d events are there", have, b.events)
+	}
+	return nil
 }

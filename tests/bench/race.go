@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"debug/buildinfo"
 	"errors"
 	"fmt"
 	"maps"
@@ -25,6 +27,7 @@ type track struct {
 	only     string // of the ways to publish
 	registry *services.SchemaRegistry
 	database *services.Database
+	versions map[string]string // of what took part, by name
 	kafka    *services.Cluster
 	client   *kgo.Client
 	admin    *kadm.Client
@@ -64,12 +67,28 @@ func (t *track) close() {
 }
 
 // startDatabase starts a server that writes its log as fast as it can.
-func startDatabase(ctx context.Context, flavor services.Flavor) (*services.Database, error) {
+func (t *track) startDatabase(ctx context.Context, flavor services.Flavor) (d *services.Database, err error) {
 	o := services.DatabaseOptions{Args: []string{"--sync-binlog=0", "--innodb-flush-log-at-trx-commit=0", "--max-binlog-size=1G"}}
 	if flavor == services.FlavorMariaDB {
-		return services.StartMariaDB(ctx, o)
+		d, err = services.StartMariaDB(ctx, o)
+	} else {
+		d, err = services.StartMySQL(ctx, o)
 	}
-	return services.StartMySQL(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	var version string
+	db := d.Open("")
+	defer db.Close() //nolint:errcheck // nothing is lost with it
+	if err := db.QueryRowContext(ctx, "SELECT VERSION()").Scan(&version); err != nil {
+		return nil, errors.Join(fmt.Errorf("ask for the server's version: %w", err), d.Close())
+	}
+	name := "MySQL"
+	if flavor == services.FlavorMariaDB {
+		name = "MariaDB"
+	}
+	t.versions[name] = version
+	return d, nil
 }
 
 // A way is one configuration of one program.
@@ -406,6 +425,24 @@ func (t *track) files(b *binlog, own, connector, worker map[string]string) (dir 
 	name := map[string]string{"name": "race" + strconv.Itoa(t.runs), "database.server.id": strconv.Itoa(70_000 + 10*t.runs)}
 	broker := map[string]string{"bootstrap.servers": t.kafka.Bootstrap, "key.converter": "org.apache.kafka.connect.storage.StringConverter"}
 	return dir, configure(dir, t.database, b, over(name, own, connector), over(broker, worker))
+}
+
+// revision is what a program was built of.
+func revision(binary string) string {
+	info, err := buildinfo.ReadFile(binary)
+	if err != nil {
+		return "unknown"
+	}
+	setting := map[string]string{}
+	for _, s := range info.Settings {
+		setting[s.Key] = s.Value
+	}
+	text := setting["vcs.revision"]
+	text = text[:min(12, len(text))]
+	if setting["vcs.modified"] == "true" {
+		text += " with changes"
+	}
+	return cmp.Or(text, "unknown")
 }
 
 // theProgram returns what is measured.

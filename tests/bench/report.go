@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"os/exec"
@@ -257,6 +259,63 @@ func (r *report) write(dir string) error {
 		}
 	}
 	return nil
+}
+
+// readReport reads what write wrote.
+func readReport(dir string) (*report, error) {
+	text, err := os.ReadFile(filepath.Join(dir, "raw.json"))
+	if err != nil {
+		return nil, fmt.Errorf("read the raw numbers: %w", err)
+	}
+	r := &report{}
+	if err := json.Unmarshal(text, r); err != nil {
+		return nil, fmt.Errorf("read the raw numbers: %w", err)
+	}
+	return r, nil
+}
+
+// keep writes the report into a folder, and with it what stands there of steps
+// that this one has not measured. Nothing is kept of another machine or of other
+// versions: numbers that cannot be compared must not stand in one page.
+func (r *report) keep(dir string) error {
+	old, err := readReport(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return r.write(dir)
+	case err != nil:
+		return err
+	case old.Machine != r.Machine || !agree(old.Versions, r.Versions):
+		say("%s is of another machine or of other versions, and is replaced", dir)
+		return r.write(dir)
+	}
+	all := *r
+	all.Versions = over(old.Versions, r.Versions)
+	all.CatchUp = slices.Clone(r.CatchUp)
+	for _, o := range old.CatchUp {
+		if !slices.ContainsFunc(r.CatchUp, func(n race) bool { return n.Log == o.Log && n.Broker == o.Broker }) {
+			all.CatchUp = append(all.CatchUp, o)
+		}
+	}
+	all.Latency, all.Pair = either(r.Latency, old.Latency), either(r.Pair, old.Pair)
+	all.Quiet, all.Memory, all.Idle = either(r.Quiet, old.Quiet), either(r.Memory, old.Memory), either(r.Idle, old.Idle)
+	return all.write(dir)
+}
+
+// agree says whether two maps have the same values where they have the same keys.
+func agree(a, b map[string]string) bool {
+	for key, value := range a {
+		if other, ok := b[key]; ok && other != value {
+			return false
+		}
+	}
+	return true
+}
+
+func either[T any](measured, before []T) []T {
+	if len(measured) > 0 {
+		return measured
+	}
+	return before
 }
 
 // thisMachine describes where this runs.
