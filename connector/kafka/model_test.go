@@ -1,3 +1,5 @@
+//go:build !race
+
 package kafka
 
 import (
@@ -111,6 +113,11 @@ const (
 	lateOther = 0x10
 )
 
+var lateMoves = []string{
+	"late EndTxn of id %d arrives", "late InitProducerID of id %d arrives",
+	"late AddPartitions A of id %d arrives", "late AddPartitions B of id %d arrives", "late AddPartitions C of id %d arrives",
+}
+
 // mcoordinator is what the coordinator knows of one id.
 type mcoordinator struct {
 	state    uint8
@@ -148,15 +155,52 @@ type search struct {
 	delays, starts uint8
 	states         []mstate
 	from           []int
-	how            []string
+	how            []move
 	known          map[mstate]bool
 	done           int
+}
+
+// A move leads from one state to the next. Only those of traces are written out:
+// there are many millions.
+type move struct {
+	format, then string
+	args         [4]uint8
+	n            int
+}
+
+func does(format string, args ...uint8) (m move) {
+	m.format = format
+	m.n = copy(m.args[:], args)
+	return m
+}
+
+// and is the move with what came of it.
+func (m move) and(then string, args ...uint8) move {
+	m.then = then
+	m.n += copy(m.args[m.n:], args)
+	return m
+}
+
+func (m move) String() string {
+	var args []any
+	for _, a := range m.args[:m.n] {
+		args = append(args, a)
+	}
+	return fmt.Sprintf(m.format+m.then, args...)
+}
+
+// times is how often a request is sent.
+func times(twice bool) uint8 {
+	if twice {
+		return 2
+	}
+	return 1
 }
 
 // run returns the first state that breaks the promise, or -1.
 func (m *search) run() int {
 	m.known = map[mstate]bool{}
-	m.add(mstate{}, -1, "begin")
+	m.add(mstate{}, -1, does("begin"))
 	for i := 0; i < len(m.states); i++ {
 		if m.states[i].bad != 0 {
 			return i
@@ -166,7 +210,7 @@ func (m *search) run() int {
 	return -1
 }
 
-func (m *search) add(s mstate, from int, how string) {
+func (m *search) add(s mstate, from int, how move) {
 	if s.net[0] < s.net[1] {
 		s.net[0], s.net[1] = s.net[1], s.net[0]
 	}
@@ -186,7 +230,7 @@ func (m *search) add(s mstate, from int, how string) {
 
 // trace tells how a state was reached.
 func (m *search) trace(i int) string {
-	var steps []string
+	var steps []move
 	for ; i > 0; i = m.from[i] {
 		steps = append(steps, m.how[i])
 	}
@@ -232,7 +276,7 @@ func (m *search) expand(i int) {
 			if s.coords[id].marking&(1<<p) != 0 {
 				n := s
 				n.mark(id, p)
-				m.add(n, i, fmt.Sprintf("marker of id %d in %c", id, 'A'+p))
+				m.add(n, i, does("marker of id %d in %c", uint8(id), uint8('A'+p)))
 			}
 		}
 	}
@@ -241,7 +285,7 @@ func (m *search) expand(i int) {
 			n := s
 			n.net[d] = 0
 			if n.deliverLate(req) {
-				m.add(n, i, fmt.Sprintf("late %s of id %d arrives", []string{"EndTxn", "InitProducerID", "AddPartitions A", "AddPartitions B", "AddPartitions C"}[req&^lateOther-1], req/lateOther))
+				m.add(n, i, does(lateMoves[req&^lateOther-1], req/lateOther))
 			}
 		}
 	}
@@ -251,7 +295,8 @@ func (m *search) expand(i int) {
 }
 
 // TestModel looks at all states with each rule on and off. MILLRACE_TEST_MODEL=1
-// is the large form, with one more start.
+// is the large form, with one more start. It is not built with the race detector:
+// it has one goroutine, and would take ten times as long.
 func TestModel(t *testing.T) {
 	for _, tc := range []struct {
 		name           string

@@ -1,21 +1,19 @@
-package kafka
+//go:build !race
 
-import (
-	"fmt"
-)
+package kafka
 
 // act adds what process who may do.
 func (m *search) act(i, who int) {
 	s := m.states[i]
 	p := &s.procs[who]
-	name := fmt.Sprintf("process %d ", who)
+	name := uint8(who)
 	// A crash is a process that stands still for ever; its place is needed only
 	// when it is started again.
 	if s.starts < m.starts && (p.step == stepDown || s.procs[1-who].step != stepDown) && p.step != stepDone {
 		n := s
 		n.starts++
 		n.procs[who] = mprocess{step: stepInit}
-		m.add(n, i, name+"starts")
+		m.add(n, i, does("process %d starts", name))
 	}
 	switch p.step {
 	case stepDown, stepDone:
@@ -31,12 +29,12 @@ func (m *search) act(i, who int) {
 		}
 		if q.doubt&(1<<q.id) != 0 && !m.rules.proof {
 			q.step = stepRotate
-			m.add(n, i, name+"is in doubt")
+			m.add(n, i, does("process %d is in doubt", name))
 			return
 		}
 		q.doubt &^= 1 << q.id
 		q.step, q.begun = stepSend, true
-		m.add(n, i, fmt.Sprintf("%sbegins with id %d", name, q.id))
+		m.add(n, i, does("process %d begins with id %d", name, q.id))
 	case stepSend:
 		m.actSend(i, who, name)
 	case stepEnd:
@@ -44,7 +42,7 @@ func (m *search) act(i, who int) {
 	}
 }
 
-func (m *search) actInit(i, who int, name string) {
+func (m *search) actInit(i, who int, name uint8) {
 	for _, twice := range []bool{false, true} {
 		n := m.states[i]
 		id := map[uint8]int{stepInit: 0, stepInitOther: 1, stepRotate: int(n.procs[who].id)}[n.procs[who].step]
@@ -68,13 +66,13 @@ func (m *search) actInit(i, who int, name string) {
 		} else if twice {
 			continue // it is asked again anyway
 		}
-		m.add(n, i, fmt.Sprintf("%stakes id %d over, twice %t", name, id, twice))
+		m.add(n, i, does("process %d takes id %d over, asked %d times", name, uint8(id), times(twice)))
 	}
 }
 
 // actRead reads the checkpoint partition to its end, and behind it when a PRIME
 // says that a transaction was committed early.
-func (m *search) actRead(i, who int, name string) {
+func (m *search) actRead(i, who int, name uint8) {
 	n := m.states[i]
 	q, c := &n.procs[who], &n.parts[partC]
 	if c.open[0] != 0 {
@@ -94,38 +92,38 @@ func (m *search) actRead(i, who int, name string) {
 	if q.k == modelBatches {
 		*q = mprocess{step: stepDone}
 	}
-	m.add(n, i, fmt.Sprintf("%sresumes after %d, skipping %d", name, c.last, q.skip))
+	m.add(n, i, does("process %d resumes after %d, skipping %d", name, c.last, q.skip))
 }
 
 // actSend writes one of the transaction's records, in any order that the rules
 // allow; records of one partition keep theirs.
-func (m *search) actSend(i, who int, name string) {
+func (m *search) actSend(i, who int, name uint8) {
 	s := m.states[i]
 	q := &s.procs[who]
 	primed := m.rules.prime || q.acked&ackPrime != 0
 	written := q.acked&ackA != 0 && q.acked&ackB != 0
 	if !primed {
-		m.write(i, who, ackPrime, name+"writes PRIME")
+		m.write(i, who, ackPrime, does("process %d writes PRIME", name))
 	}
 	if primed || m.rules.flushes || m.rules.primeFlush {
 		for _, bit := range []uint8{ackA, ackB} {
 			if q.acked&bit == 0 {
-				m.write(i, who, bit, fmt.Sprintf("%swrites event %d", name, bit))
+				m.write(i, who, bit, does("process %d writes event %d", name, bit))
 			}
 		}
 	}
 	if primed && (written || m.rules.flushes) && q.acked&ackCheckpoint == 0 {
-		m.write(i, who, ackCheckpoint, name+"writes CHECKPOINT")
+		m.write(i, who, ackCheckpoint, does("process %d writes CHECKPOINT", name))
 	}
 	if written && q.acked&ackCheckpoint != 0 {
 		n := s
 		n.procs[who].step = stepEnd
-		m.add(n, i, name+"has all acknowledged")
+		m.add(n, i, does("process %d has all acknowledged", name))
 	}
 }
 
 // write enlists the partition if that has not been done, or appends the record.
-func (m *search) write(i, who int, bit uint8, how string) {
+func (m *search) write(i, who int, bit uint8, how move) {
 	s := m.states[i]
 	q := &s.procs[who]
 	p, record := partC, q.k+1
@@ -139,7 +137,7 @@ func (m *search) write(i, who int, bit uint8, how string) {
 	}
 	if q.skip&bit != 0 {
 		s.procs[who].acked |= bit
-		m.add(s, i, how+", which is there already")
+		m.add(s, i, how.and(", which is there already"))
 		return
 	}
 	if q.enlisted&(1<<p) == 0 {
@@ -153,19 +151,19 @@ func (m *search) write(i, who int, bit uint8, how string) {
 			q.placed = true
 			if !m.rules.place && ahead < 0 {
 				*q = mprocess{step: stepInit}
-				how += ", and sees that it was overtaken"
+				how = how.and(", and sees that it was overtaken")
 			}
 		}
 	case ansNo:
 		*q = mprocess{step: stepInit}
-		how += ", which is refused"
+		how = how.and(", which is refused")
 	case ansWait:
 		return
 	}
 	m.add(s, i, how)
 }
 
-func (m *search) writeEnlist(i, who, p int, how string) {
+func (m *search) writeEnlist(i, who, p int, how move) {
 	id := int(m.states[i].procs[who].id)
 	stale := m.states[i].procs[who].stale&(1<<id) != 0
 	for _, twice := range []bool{false, true} {
@@ -186,12 +184,12 @@ func (m *search) writeEnlist(i, who, p int, how string) {
 		case ansWait:
 			continue
 		}
-		m.add(s, i, fmt.Sprintf("%s: enlists %c, twice %t", how, 'A'+p, twice))
+		m.add(s, i, how.and(": enlists %c, asked %d times", uint8('A'+p), times(twice)))
 	}
 }
 
 // actEnd commits, with or without a hidden retry.
-func (m *search) actEnd(i, who int, name string) {
+func (m *search) actEnd(i, who int, name uint8) {
 	id := int(m.states[i].procs[who].id)
 	stale := m.states[i].procs[who].stale&(1<<id) != 0
 	for _, twice := range []bool{false, true} {
@@ -223,6 +221,6 @@ func (m *search) actEnd(i, who int, name string) {
 		case ansWait:
 			continue
 		}
-		m.add(n, i, fmt.Sprintf("%scommits, twice %t", name, twice))
+		m.add(n, i, does("process %d commits, asked %d times", name, times(twice)))
 	}
 }

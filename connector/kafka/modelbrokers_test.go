@@ -1,3 +1,5 @@
+//go:build !race
+
 package kafka
 
 // mark writes one marker.
