@@ -7,8 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"time"
-
-	"github.com/twmb/franz-go/pkg/kadm"
 )
 
 // The second of two connectors has pairRate events a second for pairFor; the
@@ -73,12 +71,10 @@ func (t *track) beside(bulk *binlog) func(context.Context, *binlog, string) (int
 
 // unfinished fails when a topic holds all of a log already.
 func (t *track) unfinished(ctx context.Context, topic string, b *binlog) error {
-	offsets, err := t.admin.ListEndOffsets(ctx, topic)
-	if err != nil {
-		return fmt.Errorf("look how far it is: %w", err)
-	}
 	var have int64
-	offsets.Each(func(o kadm.ListedOffset) { have += o.Offset })
+	if err := t.until(ctx, topic, func(held int64) (bool, error) { have = held; return true, nil }); err != nil {
+		return err
+	}
 	say("%d of %d events of the backlog are delivered", have, b.events)
 	if have == 0 || have >= int64(b.events) {
 		return fmt.Errorf("the backlog was not being delivered meanwhile: %d of %d events are there", have, b.events)

@@ -307,20 +307,23 @@ func (t *track) topic(ctx context.Context, partitions int32) (string, error) {
 func (t *track) watch(ctx context.Context, pid int, b *binlog, topic string) (cost, error) {
 	pids := [...]int{pid, t.kafka.Brokers[0].PID(), t.database.PID()}
 	var used [2][3]time.Duration
-	var first time.Time
-	for i, least := range [...]int64{1, int64(b.events)} {
-		if err := t.grown(ctx, topic, least); err != nil {
-			return cost{}, err
-		}
-		if i == 0 {
-			first = time.Now()
-		}
+	look := func(into *[3]time.Duration) (err error) {
 		for n, p := range pids {
-			var err error
-			if used[i][n], err = cpuOf(p); err != nil {
-				return cost{}, err
+			if into[n], err = cpuOf(p); err != nil {
+				return err
 			}
 		}
+		return nil
+	}
+	if err := t.grown(ctx, topic, 1); err != nil {
+		return cost{}, err
+	}
+	first := time.Now()
+	if err := look(&used[0]); err != nil {
+		return cost{}, err
+	}
+	if err := t.settled(ctx, topic, int64(b.events), func() error { return look(&used[1]) }); err != nil {
+		return cost{}, err
 	}
 	per := func(n int) float64 { return float64((used[1][n] - used[0][n]).Microseconds()) / float64(b.events) }
 	peak, err := peakOf(pid)
@@ -329,23 +332,46 @@ func (t *track) watch(ctx context.Context, pid int, b *binlog, topic string) (co
 
 // grown waits until a topic holds so many records, markers counted in.
 func (t *track) grown(ctx context.Context, topic string, least int64) error {
+	return t.until(ctx, topic, func(held int64) (bool, error) { return held >= least, nil })
+}
+
+// quietFor is how long a topic does not grow when all is there: how many of its
+// records are markers nobody says.
+const quietFor = 1500 * time.Millisecond
+
+// settled waits until a topic holds so many records and does not grow any more.
+// It calls look whenever the topic has grown.
+func (t *track) settled(ctx context.Context, topic string, least int64, look func() error) error {
+	var last int64
+	var grew time.Time
+	return t.until(ctx, topic, func(held int64) (bool, error) {
+		if held > last {
+			last, grew = held, time.Now()
+			return false, look()
+		}
+		return held >= least && time.Since(grew) > quietFor, nil
+	})
+}
+
+// until asks how many records a topic holds, markers counted in, until done says
+// that it is enough.
+func (t *track) until(ctx context.Context, topic string, done func(held int64) (bool, error)) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	var last int64
 	for {
 		offsets, err := t.admin.ListEndOffsets(ctx, topic)
 		if err != nil {
 			return fmt.Errorf("look how far it is: %w", err)
 		}
-		last = 0
-		offsets.Each(func(o kadm.ListedOffset) { last += o.Offset })
-		if last >= least {
-			return nil
+		var held int64
+		offsets.Each(func(o kadm.ListedOffset) { held += o.Offset })
+		if enough, err := done(held); err != nil || enough {
+			return err
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return fmt.Errorf("%d of %d records are there: %w", last, least, ctx.Err())
+			return fmt.Errorf("%d records are there: %w", held, ctx.Err())
 		}
 	}
 }
