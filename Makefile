@@ -136,10 +136,11 @@ sbom: build ## what bin/millrace is made of, C libraries included: bin/sbom.cdx.
 
 # More flags of a benchmark, such as BENCH="-events 1000000 -logs MySQL"; bin/bench all -h lists them.
 BENCH ?=
+REVISION = -revision "$$(git describe --always --dirty)"
 
 .PHONY: bench
 bench: bin/bench ## everything, beside Debezium: about an hour and a half; writes page, plots and raw numbers into tests/bench/results
-	@MILLRACE_BINARY=$(CURDIR)/bin/millrace bin/bench all -out tests/bench/results $(BENCH)
+	@MILLRACE_BINARY=$(CURDIR)/bin/millrace bin/bench all -out tests/bench/results $(REVISION) $(BENCH)
 
 .PHONY: bench-quick bench-side bench-fan bench-quiet bench-latency bench-pair bench-memory bench-idle
 bench-quick: ## how fast the program catches up, alone: before a broker that keeps nothing
@@ -151,7 +152,7 @@ bench-pair: ## two connectors in one process, one of which has a million events 
 bench-memory: ## the most that is taken for ten million events, for rows of 1 MiB, for one transaction of 5 GB
 bench-idle: ## what is used while nothing happens
 bench-quick bench-side bench-fan bench-quiet bench-latency bench-pair bench-memory bench-idle: bench-%: bin/bench
-	@MILLRACE_BINARY=$(CURDIR)/bin/millrace bin/bench $* $(BENCH)
+	@MILLRACE_BINARY=$(CURDIR)/bin/millrace bin/bench $* $(REVISION) $(BENCH)
 
 .PHONY: bin/bench
 bin/bench: build

@@ -43,15 +43,12 @@ const warmUp = 20 * time.Second
 
 // latency measures each rate with each program, in turns.
 func (t *track) latency(ctx context.Context, rates []int, each time.Duration) ([]latencyRow, error) {
-	// Not counted: whoever came first would measure the broker's compiler, too.
-	say("warming up for %s", warmUp)
-	ways := t.quickWays()
-	if _, err := t.paced(ctx, ways[0], 1000, warmUp); err != nil {
-		return nil, fmt.Errorf("warm up: %w", err)
+	if err := t.warm(ctx); err != nil {
+		return nil, err
 	}
 	var rows []latencyRow
 	for _, rate := range rates {
-		for _, w := range ways {
+		for _, w := range t.quickWays() {
 			say("%s at %d tx/s for %s", w.name, rate, each)
 			row, err := t.paced(ctx, w, rate, each)
 			if err != nil {
@@ -62,6 +59,16 @@ func (t *track) latency(ctx context.Context, rates []int, each time.Duration) ([
 		}
 	}
 	return rows, nil
+}
+
+// warm lets the broker work for a while: whoever came first would measure its
+// compiler, too.
+func (t *track) warm(ctx context.Context) error {
+	say("warming up for %s", warmUp)
+	if _, err := t.paced(ctx, t.quickWays()[0], 1000, warmUp); err != nil {
+		return fmt.Errorf("warm up: %w", err)
+	}
+	return nil
 }
 
 // quickWays are set for latency, not for throughput.

@@ -49,7 +49,7 @@ var errUsage = errors.New("usage: bench all | quick | side | fan | quiet | laten
 // plan is what the flags say.
 type plan struct {
 	events, rounds, backlog, gigabytes, seconds, port int
-	heap, out, rates, only, ways                      string
+	heap, out, rates, only, ways, revision            string
 }
 
 func readPlan(name string, args []string) (*plan, error) {
@@ -64,6 +64,7 @@ func readPlan(name string, args []string) (*plan, error) {
 	flags.StringVar(&p.heap, "heap", "1g", "heap of Debezium's virtual machine")
 	flags.StringVar(&p.only, "logs", "", "only logs whose names hold this")
 	flags.StringVar(&p.ways, "ways", "", "only ways to publish whose names hold this")
+	flags.StringVar(&p.revision, "revision", "unknown", "what the program was built of, for the report")
 	flags.StringVar(&p.out, "out", "", "folder for the report: what stands there of other steps, measured on the same machine with the same versions, is kept")
 	flags.IntVar(&p.port, "port", 0, "port of the broker's process")
 	err := flags.Parse(args)
@@ -93,7 +94,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	r := &report{Date: today(), Command: "make bench", Machine: thisMachine(ctx), Versions: services.Versions()}
-	r.Versions["Millrace"] = revision(binary)
+	r.Versions["Millrace"] = p.revision
 	if err := p.measure(ctx, args[0], binary, r); err != nil {
 		return err
 	}

@@ -1,9 +1,7 @@
 package main
 
 import (
-	"cmp"
 	"context"
-	"debug/buildinfo"
 	"errors"
 	"fmt"
 	"maps"
@@ -451,24 +449,6 @@ func (t *track) files(b *binlog, own, connector, worker map[string]string) (dir 
 	name := map[string]string{"name": "race" + strconv.Itoa(t.runs), "database.server.id": strconv.Itoa(70_000 + 10*t.runs)}
 	broker := map[string]string{"bootstrap.servers": t.kafka.Bootstrap, "key.converter": "org.apache.kafka.connect.storage.StringConverter"}
 	return dir, configure(dir, t.database, b, over(name, own, connector), over(broker, worker))
-}
-
-// revision is what a program was built of.
-func revision(binary string) string {
-	info, err := buildinfo.ReadFile(binary)
-	if err != nil {
-		return "unknown"
-	}
-	setting := map[string]string{}
-	for _, s := range info.Settings {
-		setting[s.Key] = s.Value
-	}
-	text := setting["vcs.revision"]
-	text = text[:min(12, len(text))]
-	if setting["vcs.modified"] == "true" {
-		text += " with changes"
-	}
-	return cmp.Or(text, "unknown")
 }
 
 // theProgram returns what is measured.
