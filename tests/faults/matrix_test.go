@@ -98,7 +98,8 @@ func readme() string {
 
 const readmeHead = `# Faults
 
-` + "`make test-faults-short`" + ` runs three seeds of a minute, ` + "`make test-faults`" + ` forty of two minutes and the tests of single faults. A
+` + "`make test-faults-short`" + ` runs three seeds of a minute and the tests of what brokers answer,
+` + "`make test-faults`" + ` forty of two minutes and every test of a single fault. A
 seed gives a workload and a schedule of faults on a MySQL (odd) or MariaDB (even) and an Apache Kafka that belong to the run.
 A failing seed prints the command that runs it again; ` + "`FAULT_KINDS`" + ` narrows its faults down.
 
