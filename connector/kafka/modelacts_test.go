@@ -6,21 +6,20 @@ package kafka
 func (m *search) act(i, who int) {
 	s := m.states[i]
 	p := &s.procs[who]
-	name := uint8(who)
 	// A crash is a process that stands still for ever; its place is needed only
 	// when it is started again.
 	if s.starts < m.starts && (p.step == stepDown || s.procs[1-who].step != stepDown) && p.step != stepDone {
 		n := s
 		n.starts++
 		n.procs[who] = mprocess{step: stepInit}
-		m.add(n, i, does("process %d starts", name))
+		m.add(n, i, does("process %d starts", uint8(who)))
 	}
 	switch p.step {
 	case stepDown, stepDone:
 	case stepInit, stepInitOther, stepRotate:
-		m.actInit(i, who, name)
+		m.actInit(i, who)
 	case stepRead:
-		m.actRead(i, who, name)
+		m.actRead(i, who)
 	case stepBegin:
 		n := s
 		q := &n.procs[who]
@@ -29,20 +28,20 @@ func (m *search) act(i, who int) {
 		}
 		if q.doubt&(1<<q.id) != 0 && !m.rules.proof {
 			q.step = stepRotate
-			m.add(n, i, does("process %d is in doubt", name))
+			m.add(n, i, does("process %d is in doubt", uint8(who)))
 			return
 		}
 		q.doubt &^= 1 << q.id
 		q.step, q.begun = stepSend, true
-		m.add(n, i, does("process %d begins with id %d", name, q.id))
+		m.add(n, i, does("process %d begins with id %d", uint8(who), q.id))
 	case stepSend:
-		m.actSend(i, who, name)
+		m.actSend(i, who)
 	case stepEnd:
-		m.actEnd(i, who, name)
+		m.actEnd(i, who)
 	}
 }
 
-func (m *search) actInit(i, who int, name uint8) {
+func (m *search) actInit(i, who int) {
 	for _, twice := range []bool{false, true} {
 		n := m.states[i]
 		id := map[uint8]int{stepInit: 0, stepInitOther: 1, stepRotate: int(n.procs[who].id)}[n.procs[who].step]
@@ -66,13 +65,13 @@ func (m *search) actInit(i, who int, name uint8) {
 		} else if twice {
 			continue // it is asked again anyway
 		}
-		m.add(n, i, does("process %d takes id %d over, asked %d times", name, uint8(id), times(twice)))
+		m.add(n, i, does("process %d takes id %d over, asked %d times", uint8(who), uint8(id), times(twice)))
 	}
 }
 
 // actRead reads the checkpoint partition to its end, and behind it when a PRIME
 // says that a transaction was committed early.
-func (m *search) actRead(i, who int, name uint8) {
+func (m *search) actRead(i, who int) {
 	n := m.states[i]
 	q, c := &n.procs[who], &n.parts[partC]
 	if c.open[0] != 0 {
@@ -92,33 +91,33 @@ func (m *search) actRead(i, who int, name uint8) {
 	if q.k == modelBatches {
 		*q = mprocess{step: stepDone}
 	}
-	m.add(n, i, does("process %d resumes after %d, skipping %d", name, c.last, q.skip))
+	m.add(n, i, does("process %d resumes after %d, skipping %d", uint8(who), c.last, q.skip))
 }
 
 // actSend writes one of the transaction's records, in any order that the rules
 // allow; records of one partition keep theirs.
-func (m *search) actSend(i, who int, name uint8) {
+func (m *search) actSend(i, who int) {
 	s := m.states[i]
 	q := &s.procs[who]
 	primed := m.rules.prime || q.acked&ackPrime != 0
 	written := q.acked&ackA != 0 && q.acked&ackB != 0
 	if !primed {
-		m.write(i, who, ackPrime, does("process %d writes PRIME", name))
+		m.write(i, who, ackPrime, does("process %d writes PRIME", uint8(who)))
 	}
 	if primed || m.rules.flushes || m.rules.primeFlush {
 		for _, bit := range []uint8{ackA, ackB} {
 			if q.acked&bit == 0 {
-				m.write(i, who, bit, does("process %d writes event %d", name, bit))
+				m.write(i, who, bit, does("process %d writes event %d", uint8(who), bit))
 			}
 		}
 	}
 	if primed && (written || m.rules.flushes) && q.acked&ackCheckpoint == 0 {
-		m.write(i, who, ackCheckpoint, does("process %d writes CHECKPOINT", name))
+		m.write(i, who, ackCheckpoint, does("process %d writes CHECKPOINT", uint8(who)))
 	}
 	if written && q.acked&ackCheckpoint != 0 {
 		n := s
 		n.procs[who].step = stepEnd
-		m.add(n, i, does("process %d has all acknowledged", name))
+		m.add(n, i, does("process %d has all acknowledged", uint8(who)))
 	}
 }
 
@@ -189,7 +188,7 @@ func (m *search) writeEnlist(i, who, p int, how move) {
 }
 
 // actEnd commits, with or without a hidden retry.
-func (m *search) actEnd(i, who int, name uint8) {
+func (m *search) actEnd(i, who int) {
 	id := int(m.states[i].procs[who].id)
 	stale := m.states[i].procs[who].stale&(1<<id) != 0
 	for _, twice := range []bool{false, true} {
@@ -221,6 +220,6 @@ func (m *search) actEnd(i, who int, name uint8) {
 		case ansWait:
 			continue
 		}
-		m.add(n, i, does("process %d commits, asked %d times", name, times(twice)))
+		m.add(n, i, does("process %d commits, asked %d times", uint8(who), times(twice)))
 	}
 }
