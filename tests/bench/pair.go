@@ -74,8 +74,8 @@ func (t *track) beside(bulk *binlog) func(context.Context, *binlog, string) (int
 
 // unfinished fails when a topic holds all of a log already.
 func (t *track) unfinished(ctx context.Context, topic string, b *binlog) error {
-	var have int64
-	if err := t.until(ctx, topic, func(held int64) (bool, error) { have = held; return true, nil }); err != nil {
+	have, err := t.held(ctx, topic)
+	if err != nil {
 		return err
 	}
 	say("%d of %d events of the backlog are delivered", have, b.events)

@@ -351,18 +351,26 @@ func (t *track) settled(ctx context.Context, topic string, least int64, look fun
 	})
 }
 
-// until asks how many records a topic holds, markers counted in, until done says
-// that it is enough.
+// held returns how many records a topic has held, markers counted in.
+func (t *track) held(ctx context.Context, topic string) (n int64, err error) {
+	offsets, err := t.admin.ListEndOffsets(ctx, topic)
+	if err != nil {
+		return 0, fmt.Errorf("look how far it is: %w", err)
+	}
+	offsets.Each(func(o kadm.ListedOffset) { n += o.Offset })
+	return n, nil
+}
+
+// until looks again and again what a topic holds, until done says that it is
+// enough.
 func (t *track) until(ctx context.Context, topic string, done func(held int64) (bool, error)) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		offsets, err := t.admin.ListEndOffsets(ctx, topic)
+		held, err := t.held(ctx, topic)
 		if err != nil {
-			return fmt.Errorf("look how far it is: %w", err)
+			return err
 		}
-		var held int64
-		offsets.Each(func(o kadm.ListedOffset) { held += o.Offset })
 		if enough, err := done(held); err != nil || enough {
 			return err
 		}
