@@ -101,16 +101,17 @@ func TestDeliverAddsNoAllocations(t *testing.T) {
 	if ours > theirs+0.2 {
 		t.Errorf("%.3f allocations per record are ours", ours-theirs)
 	}
-	// What others do meanwhile counts, too: the least of several is ours.
+	// What the client and the broker do meanwhile counts, too: the least of many
+	// short looks is ours.
 	least, ctx := math.Inf(1), testContext(t)
-	for range 5 {
-		least = min(least, testing.AllocsPerRun(5, func() {
+	for i := 0; least > 0 && i < 100; i++ {
+		least = min(least, testing.AllocsPerRun(1, func() {
 			if err := s.prepare(ctx, batch); err != nil {
 				t.Fatal(err)
 			}
 		}))
 	}
-	if least > 5 {
+	if least > 0 {
 		t.Errorf("planning a batch takes %v allocations", least)
 	}
 }
