@@ -73,7 +73,7 @@ func raw(t testing.TB, s *Sink, b *pipeline.Batch) {
 	if err := s.p.wait(ctx, nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := s.p.commit(ctx, time.Now().Add(10*time.Second), nil); err != nil {
+	if _, err := s.p.commit(ctx, time.Now().Add(10*time.Second), nil); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -56,11 +56,11 @@ func (s *Sink) commit(ctx context.Context, b *pipeline.Batch, gone <-chan struct
 	}
 	if !s.opts.AtLeastOnce {
 		deadline := later(s.tx.began.Add(s.opts.TransactionTimeout), now.Add(commitPatience))
-		how, end, err := s.p.commit(ctx, deadline, gone)
+		once, err := s.p.commit(ctx, deadline, gone)
 		if err != nil {
 			return err
 		}
-		s.p.unproven, s.p.end = how == unproven, end
+		s.p.unproven = !once
 	}
 	s.opts.onStep("committed")
 	s.committed(w, now)

@@ -246,9 +246,9 @@ func (s *Sink) begin(ctx context.Context) error {
 	return nil
 }
 
-// settle takes the producer of the next transaction, and proves that no EndTxn
-// of its last one can still be under way, or else replaces it: nothing sent by
-// the old one is accepted after the new one's InitTransactions.
+// settle takes the producer of the next transaction. Where an EndTxn of its last
+// one can still be under way it is replaced: nothing sent by the old one is
+// accepted after the new one's InitTransactions.
 func (s *Sink) settle(ctx context.Context) error {
 	if s.opts.Paranoid && s.p.begun {
 		return s.replaced(s.swap(ctx))
@@ -257,11 +257,7 @@ func (s *Sink) settle(ctx context.Context) error {
 	if s.opts.without.proof || plantedTrustEnd {
 		s.p.unproven = false
 	}
-	outgrown := s.outgrown()
-	if s.p.unproven && !outgrown && s.p.settled(ctx, s.p.end) {
-		s.p.unproven = false
-	}
-	if !s.p.unproven && !outgrown {
+	if !s.p.unproven && !s.outgrown() {
 		return nil
 	}
 	return s.replaced(s.rotate(ctx))
@@ -275,23 +271,17 @@ func (s *Sink) replaced(err error) error {
 	return s.to(stageIdle)
 }
 
-// outgrown reports whether topics became known that the producer was not made
-// for: one that takes less than it may send in one request, or so many that its
-// statistics cost more than another producer does.
+// outgrown reports whether a topic became known that the producer was not made
+// for: one that takes less than it may send in one request.
 func (s *Sink) outgrown() bool {
 	known := s.topics.Load()
 	if s.p.suits == known {
 		return false
 	}
-	partitions := 0
 	for _, t := range *known {
 		if t.limit < s.p.batchLimit {
 			return true
 		}
-		partitions += len(t.parts)
-	}
-	if s.p.stats && partitions > maxStatsPartitions {
-		return true
 	}
 	s.p.suits = known
 	return false

@@ -137,7 +137,6 @@ func (o Options) config() ck.ConfigMap {
 		"reconnect.backoff.ms":     50,
 		"reconnect.backoff.max.ms": 2000,
 		"enable.metrics.push":      false,
-		"retry.backoff.ms":         defaultRetryBackoff,
 	}
 	for k, v := range o.Client {
 		m[k] = v

@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"fmt"
+	"strconv"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -28,36 +29,40 @@ func fanBatch(topics []string) *pipeline.Batch {
 	return b
 }
 
-// TestOutgrown: a producer whose statistics would list too many partitions is
-// replaced by one without, and what is on its way is delivered all the same.
+// TestOutgrown: once a topic is known that takes less in one request than the
+// producers may send, they are replaced, and what is on its way is delivered all
+// the same.
 func TestOutgrown(t *testing.T) {
-	topics := fanTopics(maxStatsPartitions / 2)
-	c := cluster(t, kfake.SeedTopics(3, topics...))
-	s, _ := owned(t, testOptions(t, c.ListenAddrs()))
-	deliver(t, s, events(1, 10))
-	if !s.p.stats {
-		t.Fatal("no statistics with few partitions")
-	}
-	if err := s.EnsureTopics(testContext(t), topics); err != nil {
+	t.Parallel()
+	const limit = 20_000
+	c := cluster(t)
+	if err := c.CreateTopic("small", 2, map[string]string{"max.message.bytes": strconv.Itoa(limit)}); err != nil {
 		t.Fatal(err)
 	}
-	for i := range 3 {
-		b := events(1+len(topics)*i, len(topics)*(i+1))
+	s, _ := owned(t, testOptions(t, c.ListenAddrs()))
+	deliver(t, s, events(1, 10))
+	deliver(t, s, events(11, 20)) // the other producer's turn
+	if s.p.batchLimit <= limit || s.twin.batchLimit <= limit {
+		t.Fatal("the producers were made for a smaller topic")
+	}
+	if err := s.EnsureTopics(testContext(t), []string{"small"}); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 2 {
+		b := events(21+100*i, 120+100*i)
 		for j := range b.Records {
-			b.Records[j].Topic = topics[j]
+			b.Records[j].Topic, b.Records[j].Value = "small", make([]byte, limit/10)
 		}
 		deliver(t, s, b)
-		if s.p.stats {
-			t.Errorf("batch %d: the producer still counts %d partitions", i, 3*len(topics))
-		}
-		if b.Partitions != len(topics) {
-			t.Errorf("batch %d was written to %d partitions", i, b.Partitions)
+		if s.p.batchLimit > limit {
+			t.Errorf("the producer sends up to %d bytes", s.p.batchLimit)
 		}
 	}
-	for _, topic := range []string{topics[0], topics[len(topics)-1]} {
-		if ids := committedIDs(t, c.ListenAddrs(), topic); len(ids) != 3 {
-			t.Errorf("%s has %v", topic, ids)
-		}
+	if n := s.Metrics().Rotations; n != 2 {
+		t.Errorf("%d producers were replaced, want both", n)
+	}
+	if ids := committedIDs(t, c.ListenAddrs(), "small"); len(ids) != 200 {
+		t.Errorf("%d events arrived, want 200", len(ids))
 	}
 }
 

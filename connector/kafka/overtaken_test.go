@@ -51,7 +51,7 @@ func TestOvertakenByRotation(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := cluster(t)
 			s := overtaken(t, c, without{})
-			s.twin.unproven, s.twin.stats = true, false
+			s.twin.unproven = true
 			err := s.Deliver(testContext(t), b)
 			wantDoubt(t, err)
 			if !errors.Is(err, errOvertaken) {
@@ -77,7 +77,7 @@ func TestOvertakenWithoutPlace(t *testing.T) {
 	t.Parallel()
 	c := cluster(t)
 	s := overtaken(t, c, without{place: true})
-	s.twin.unproven, s.twin.stats = true, false
+	s.twin.unproven = true
 	deliver(t, s, events(101, 110))
 	if n := len(committedIDs(t, c.ListenAddrs(), eventTopic)); n != 120 {
 		t.Fatalf("%d events visible, want the 10 doubled: the rule is for nothing", n)
@@ -154,7 +154,7 @@ func TestRotationEndsWithOwnership(t *testing.T) {
 		}
 		return resp, nil, true
 	})
-	s.twin.unproven, s.twin.stats = true, false
+	s.twin.unproven = true
 	done := make(chan error, 1)
 	go func() { done <- s.Deliver(testContext(t), events(101, 110)) }()
 	<-asked

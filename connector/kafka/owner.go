@@ -12,6 +12,7 @@ import (
 
 	ck "github.com/confluentinc/confluent-kafka-go/v2/kafka"
 
+	"millrace/connector/kafka/rdkafka"
 	"millrace/connector/pipeline"
 )
 
@@ -30,6 +31,9 @@ const (
 	// groupInterval how often it looks whether one is over.
 	heartbeat     = 500 * time.Millisecond
 	groupInterval = 250 * time.Millisecond
+	// pollFor is how long, in milliseconds, a poll may keep an owner from seeing
+	// what else it is asked.
+	pollFor = 250
 )
 
 // An owner is a member of the task's group. It consumes nothing: to be
@@ -87,7 +91,7 @@ func (o Options) join(yield func(context.Context), tell func(bool)) (*owner, err
 	}
 	close(w.lost)
 	if err := c.Subscribe(o.CheckpointTopic, w.rebalance); err != nil {
-		_ = c.Close()
+		rdkafka.Closing(func() { _ = c.Close() })
 		return nil, fmt.Errorf("join group %s: %w", o.Group(), err)
 	}
 	w.polled.Go(w.poll)
@@ -131,7 +135,7 @@ func (w *owner) poll() {
 			w.resubscribe(topics)
 		default:
 		}
-		switch ev := w.c.Poll(100).(type) {
+		switch ev := w.c.Poll(pollFor).(type) {
 		case ck.Error:
 			w.mon.note(ev)
 			w.problem(ev)
@@ -393,7 +397,7 @@ func (w *owner) close() {
 		close(w.quit)
 		w.polled.Wait()
 		w.set(false, nil)
-		_ = w.c.Close()
+		rdkafka.Closing(func() { _ = w.c.Close() })
 	})
 	w.logged.Wait()
 }

@@ -47,7 +47,7 @@ func (s *Sink) commitApart(ctx context.Context, gone <-chan struct{}) error {
 	if s.opts.AtLeastOnce {
 		return nil
 	}
-	if _, _, err := s.p.commit(ctx, time.Now().Add(commitPatience), gone); err != nil {
+	if _, err := s.p.commit(ctx, time.Now().Add(commitPatience), gone); err != nil {
 		return err
 	}
 	return s.p.begin()

@@ -15,17 +15,6 @@ import (
 )
 
 const (
-	// defaultRetryBackoff is retry.backoff.ms. A resent EndTxn comes 80% of it
-	// after the first at the earliest.
-	defaultRetryBackoff = 200
-	// defaultMaxBackoff is librdkafka's default of retry.backoff.max.ms, which
-	// bounds retry.backoff.ms as well.
-	defaultMaxBackoff = 1000
-	// statsInterval is how often librdkafka counts its requests for us.
-	statsInterval = 200 * time.Millisecond
-	// maxStatsPartitions is how many partitions may be known before the
-	// statistics, which list them all, cost more than a new producer does.
-	maxStatsPartitions = 256
 	// eventsBuffer is how many events may wait for our goroutine.
 	eventsBuffer = 1000
 	// handOver is how many records, or bytes of them, go to librdkafka in one
@@ -44,9 +33,6 @@ type producer struct {
 	k      *ck.Producer
 	client *rdkafka.Client
 	mon    *monitor
-	// backoff is retry.backoff.ms; stats says whether statistics come.
-	backoff time.Duration
-	stats   bool
 	// id is the transactional id, begun says that it has been used.
 	id    string
 	begun bool
@@ -59,21 +45,14 @@ type producer struct {
 	marks *rdkafka.Partition
 	place place
 
-	// unproven says that the last commit may have sent more than one EndTxn, end
-	// is when it ended, see settled.
+	// unproven says that the last commit sent more than one EndTxn.
 	unproven bool
-	end      int64
 
 	// out are records that have not been handed over, sent counts those that
 	// have.
-	out     rdkafka.Buffer
-	sent    uint64
-	commits int64         // commits proven to have been sent once each
-	dead    chan struct{} // closed by the first fatal error
-
-	mu       sync.Mutex
-	lastStat string
-	statWake chan struct{}
+	out  rdkafka.Buffer
+	sent uint64
+	dead chan struct{} // closed by the first fatal error
 
 	died sync.Once
 	left sync.Once
@@ -155,11 +134,8 @@ func newProducer(conf ck.ConfigMap, mon *monitor) (*producer, error) {
 	}
 	p := &producer{
 		k: k, client: client, mon: mon,
-		backoff:  time.Duration(min(number(conf["retry.backoff.ms"], defaultRetryBackoff), number(conf["retry.backoff.max.ms"], defaultMaxBackoff))) * time.Millisecond,
-		stats:    number(conf["statistics.interval.ms"], 0) > 0,
-		dead:     make(chan struct{}),
-		statWake: make(chan struct{}, 1),
-		quit:     make(chan struct{}),
+		dead: make(chan struct{}),
+		quit: make(chan struct{}),
 	}
 	p.wg.Go(p.drain)
 	p.wg.Go(func() { mon.logs(k.Logs()) })
@@ -170,13 +146,7 @@ func newProducer(conf ck.ConfigMap, mon *monitor) (*producer, error) {
 // channel would block librdkafka's poller and with it everything.
 func (p *producer) drain() {
 	for ev := range p.k.Events() {
-		switch ev := ev.(type) {
-		case *ck.Stats:
-			p.mu.Lock()
-			p.lastStat = ev.String()
-			p.mu.Unlock()
-			signal(p.statWake)
-		case ck.Error:
+		if ev, ok := ev.(ck.Error); ok {
 			p.mon.note(ev)
 			if ev.IsFatal() {
 				p.died.Do(func() { close(p.dead) })

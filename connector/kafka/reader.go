@@ -56,6 +56,10 @@ type span struct {
 // it says what holds it.
 const stall = 20 * time.Second
 
+// readFor is how long, in milliseconds, a reader waits for a record before it
+// looks whether it is still wanted.
+const readFor = 50
+
 // read calls each for every record of the spans that can be seen, in offset
 // order per partition. It returns when every span has been read to its end:
 // behind the last offset, whatever it holds, not only behind the last record.
@@ -81,7 +85,7 @@ func (r *reader) read(ctx context.Context, spans []span, each func(Consumed) err
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		progress, err := r.step(r.c.Poll(100), open, each)
+		progress, err := r.step(r.c.Poll(readFor), open, each)
 		if err != nil {
 			return err
 		}

@@ -308,18 +308,14 @@ func (s *Sink) newProducer() (*producer, error) { return s.producerOf(s.opts.Tra
 // producerOf returns what starts a producer with a transactional id. It may run
 // beside everything else.
 func (s *Sink) producerOf(id string) func() (*producer, error) {
-	limit, partitions := s.opts.MaxRequest, 0
+	limit := s.opts.MaxRequest
 	for _, t := range *s.topics.Load() {
 		limit = min(limit, t.limit)
-		partitions += len(t.parts)
 	}
 	if s.opts.AtLeastOnce {
 		id = ""
 	}
 	conf := s.opts.producerConfig(id, limit)
-	if id != "" && !s.opts.Paranoid && partitions <= maxStatsPartitions {
-		conf["statistics.interval.ms"] = int(statsInterval.Milliseconds())
-	}
 	opts := s.opts
 	return func() (*producer, error) {
 		p, err := newProducer(conf, newMonitor(opts.Log, "producer"))

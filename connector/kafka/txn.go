@@ -2,7 +2,6 @@ package kafka
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -59,48 +58,28 @@ func (p *producer) begin() error {
 	return nil
 }
 
-// A proof says how a finished commit is known to have sent one EndTxn.
-type proof int
-
-const (
-	// proven by the time it took: librdkafka resends no earlier than 80% of
-	// retry.backoff.ms after the first try.
-	proven proof = iota
-	// unproven: the counters must tell, or the producer must go.
-	unproven
-)
-
 // commit commits the transaction, whose records have all been acknowledged.
 // It calls again after retriable errors until deadline. Every error leaves the
-// outcome open. end is the clock's reading after the call, see settled.
-func (p *producer) commit(ctx context.Context, deadline time.Time, gone <-chan struct{}) (proof, int64, error) {
-	began := time.Now()
+// outcome open. once says that one EndTxn was sent: none can still be under way.
+func (p *producer) commit(ctx context.Context, deadline time.Time, gone <-chan struct{}) (once bool, err error) {
+	before := p.client.EndTxns()
 	for {
 		call, cancel := context.WithDeadline(ctx, earlier(deadline, time.Now().Add(slice)))
 		err := p.k.CommitTransaction(call)
 		cancel()
-		took := time.Since(began)
 		if err == nil {
-			end, clock := monotonicMicros()
-			if took < p.backoff/2 {
-				p.commits++
-				return proven, end, nil
-			}
-			if !clock {
-				end = 0
-			}
-			return unproven, end, nil
+			return p.client.EndTxns() == before+1, nil
 		}
 		select {
 		case <-gone:
-			return unproven, 0, errLost
+			return false, errLost
 		default:
 		}
 		if ctx.Err() != nil {
-			return unproven, 0, ctx.Err()
+			return false, ctx.Err()
 		}
 		if !isRetriable(err) || !time.Now().Before(deadline) {
-			return unproven, 0, fmt.Errorf("commit transaction: %w", p.why(err))
+			return false, fmt.Errorf("commit transaction: %w", p.why(err))
 		}
 	}
 }
@@ -110,55 +89,4 @@ func earlier(a, b time.Time) time.Time {
 		return a
 	}
 	return b
-}
-
-// settled reports whether librdkafka's own counters prove that the commit
-// which ended at end (microseconds of monotonicMicros) sent exactly one EndTxn.
-// It waits for statistics that are younger than end.
-func (p *producer) settled(ctx context.Context, end int64) bool {
-	if !p.stats || end == 0 {
-		return false
-	}
-	timeout := time.NewTimer(3 * statsInterval)
-	defer timeout.Stop()
-	for {
-		p.mu.Lock()
-		text := p.lastStat
-		p.mu.Unlock()
-		if at, sent, err := countEndTxn(text); err == nil && at > end {
-			if sent == p.commits+1 {
-				p.commits++
-				return true
-			}
-			return false
-		}
-		select {
-		case <-p.statWake:
-		case <-timeout.C:
-			return false
-		case <-p.dead:
-			return false
-		case <-ctx.Done():
-			return false
-		}
-	}
-}
-
-// countEndTxn reads librdkafka's statistics (STATISTICS.md): when they were
-// taken, in microseconds of its monotonic clock, and how many EndTxn requests
-// were sent to all brokers.
-func countEndTxn(text string) (at, sent int64, err error) {
-	var s struct {
-		TS      int64 `json:"ts"`
-		Brokers map[string]struct {
-			Req map[string]int64 `json:"req"`
-		} `json:"brokers"`
-	}
-	if err := json.Unmarshal([]byte(text), &s); err != nil {
-		return 0, 0, fmt.Errorf("read statistics: %w", err)
-	}
-	for _, b := range s.Brokers {
-		sent += b.Req["EndTxn"]
-	}
-	return s.TS, sent, nil
 }

@@ -29,10 +29,12 @@ enum { RD_KAFKA_PRODUCER = 0, RD_KAFKA_MSG_F_COPY = 2 };
 enum { VT_END = 0, VT_RKT = 2, VT_PARTITION = 3, VT_VALUE = 4, VT_KEY = 5, VT_OPAQUE = 6, VT_MSGFLAGS = 7, VT_TIMESTAMP = 8, VT_HEADERS = 10 };
 typedef rd_kafka_resp_err_t on_new_f(rd_kafka_t *, const rd_kafka_conf_t *, void *, char *, size_t);
 typedef rd_kafka_resp_err_t on_acknowledgement_f(rd_kafka_t *, rd_kafka_message_t *, void *);
+typedef rd_kafka_resp_err_t on_request_sent_f(rd_kafka_t *, int, const char *, int32_t, int16_t, int16_t, int32_t, size_t, void *);
 
 rd_kafka_resp_err_t rd_kafka_conf_interceptor_add_on_new(rd_kafka_conf_t *, const char *, on_new_f *, void *);
 int rd_kafka_conf_set(rd_kafka_conf_t *, const char *, const char *, char *, size_t);
 rd_kafka_resp_err_t rd_kafka_interceptor_add_on_acknowledgement(rd_kafka_t *, const char *, on_acknowledgement_f *, void *);
+rd_kafka_resp_err_t rd_kafka_interceptor_add_on_request_sent(rd_kafka_t *, const char *, on_request_sent_f *, void *);
 const char *rd_kafka_err2str(rd_kafka_resp_err_t);
 rd_kafka_topic_t *rd_kafka_topic_new(rd_kafka_t *, const char *, void *);
 void rd_kafka_topic_destroy(rd_kafka_topic_t *);
@@ -77,12 +79,30 @@ static rd_kafka_resp_err_t on_acknowledgement(rd_kafka_t *rk, rd_kafka_message_t
 	return 0;
 }
 
+// END_TXN is the number of the request that ends a transaction (KIP-98).
+enum { END_TXN = 26 };
+
+// on_request_sent runs on a broker's thread for every request that was written
+// to the socket to its last byte, before that thread reads the answer: when a
+// commit returns, all that were sent for it are counted. Of one that was not
+// written whole, a broker does nothing.
+static rd_kafka_resp_err_t on_request_sent(rd_kafka_t *rk, int socket, const char *broker, int32_t id, int16_t key, int16_t version, int32_t correlation, size_t size, void *opaque) {
+	mr_client *c = opaque;
+	if (key == END_TXN)
+		__atomic_fetch_add(&c->end_txns, 1, __ATOMIC_RELEASE);
+	return 0;
+}
+
 static rd_kafka_resp_err_t on_new(rd_kafka_t *rk, const rd_kafka_conf_t *conf, void *opaque, char *text, size_t size) {
 	mr_client *c = calloc(1, sizeof(*c));
 	if (c == NULL)
 		return 0; // mr_made returns NULL
 	c->rk = rk;
-	rd_kafka_interceptor_add_on_acknowledgement(rk, "millrace", on_acknowledgement, c);
+	if (rd_kafka_interceptor_add_on_acknowledgement(rk, "millrace", on_acknowledgement, c) != 0 ||
+		rd_kafka_interceptor_add_on_request_sent(rk, "millrace", on_request_sent, c) != 0) {
+		free(c);
+		return 0; // mr_made returns NULL
+	}
 	made = c;
 	return 0;
 }

@@ -6,7 +6,7 @@ package rdkafka
 #include <stdlib.h>
 #include "client.h"
 
-#cgo LDFLAGS: -Wl,--wrap=rd_kafka_new
+#cgo LDFLAGS: -Wl,--wrap=rd_kafka_new -Wl,--wrap=rd_kafka_queue_poll
 #cgo noescape mr_produce
 #cgo nocallback mr_produce
 #cgo nocallback mr_flush
@@ -38,7 +38,16 @@ var errPast = errors.New("the program was linked without its interceptor of libr
 // behind. It is to be called before the first client is made.
 func BoundMemory() { C.mr_bound() }
 
-// A Client is one producer. Done and Flush may be called from any goroutine; the
+// Closing calls what closes a client of confluent-kafka-go, a producer or a
+// consumer: without it that takes seconds, for which the client waits for events
+// while nothing happens.
+func Closing(free func()) {
+	C.mr_closing(1)
+	defer C.mr_closing(-1)
+	free()
+}
+
+// A Client is one producer. Done, EndTxns and Flush may be called from any goroutine; the
 // rest belongs to one.
 type Client struct {
 	c          *C.mr_client
@@ -119,7 +128,7 @@ func (c *Client) Close(free func()) {
 	for _, t := range c.topics {
 		C.mr_leave(t)
 	}
-	free()
+	Closing(free)
 	for _, p := range c.partitions {
 		C.free(unsafe.Pointer(p.c))
 	}
@@ -150,6 +159,11 @@ func (c *Client) First(b *Buffer) (topic string, partition int32) {
 
 // Done returns how many records have been acknowledged or given up.
 func (c *Client) Done() uint64 { return atomic.LoadUint64((*uint64)(&c.c.done)) }
+
+// EndTxns returns how often a transaction was asked to end (EndTxn, KIP-98),
+// counting what librdkafka repeats inside without saying so. When a commit
+// returns, all of its requests are counted.
+func (c *Client) EndTxns() uint64 { return atomic.LoadUint64((*uint64)(&c.c.end_txns)) }
 
 // Failure returns the partition and the error of the first record that was given
 // up, and nil when none was.

@@ -20,6 +20,8 @@ typedef struct mr_partition {
 // mr_client is one producer.
 typedef struct mr_client {
 	void *rk; // rd_kafka_t *
+	// end_txns counts the EndTxn requests that were sent whole.
+	uint64_t end_txns;
 	// done counts the records that were acknowledged or given up; err is the
 	// first error among the latter, or 0, and failed the partition it is of.
 	uint64_t done;
@@ -49,6 +51,9 @@ typedef struct mr_header {
 // mr_bound lets the C library use few arenas, unless the environment says how
 // many.
 void mr_bound(void);
+
+// mr_closing says that one client more, or with -1 one less, is being closed.
+void mr_closing(int more);
 
 // mr_expect says that the next producer which this thread makes is to be ours.
 // mr_made ends that and returns it, or NULL.

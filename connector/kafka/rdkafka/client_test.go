@@ -267,3 +267,46 @@ func handOver(b *testing.B, p *ck.Producer, c *Client, buffer *Buffer) {
 		b.StartTimer()
 	}
 }
+
+// TestEndTxnsAreCounted: each commit sends one EndTxn.
+func TestEndTxnsAreCounted(t *testing.T) {
+	_, p, c := rig(t, ck.ConfigMap{"transactional.id": "t"})
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := p.InitTransactions(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if n := c.EndTxns(); n != 0 {
+		t.Fatalf("%d requests before the first transaction", n)
+	}
+	for n := range uint64(3) {
+		if err := p.BeginTransaction(); err != nil {
+			t.Fatal(err)
+		}
+		var b Buffer
+		b.Add(c.Partition(topic, 0), &pipeline.Record{Value: []byte("v")})
+		flushed(t, c, &b)
+		if err := p.CommitTransaction(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if have := c.EndTxns(); have != n+1 {
+			t.Fatalf("%d requests after %d commits", have, n+1)
+		}
+	}
+}
+
+// TestClosingWakesPolls: a client that waits for events, as it does for seconds,
+// closes at once.
+func TestClosingWakesPolls(t *testing.T) {
+	addr, _, _ := rig(t, nil)
+	p, c, err := New(ck.ConfigMap{"bootstrap.servers": addr, "go.logs.channel.enable": true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-time.After(300 * time.Millisecond) // the first short wait is over by then
+	began := time.Now()
+	c.Close(p.Close)
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("closing took %v", took)
+	}
+}
