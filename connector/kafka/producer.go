@@ -45,8 +45,10 @@ type producer struct {
 	marks *rdkafka.Partition
 	place place
 
-	// unproven says that the last commit sent more than one EndTxn.
+	// unproven says that the last commit sent more than one EndTxn, endTxns is
+	// how many had been sent when it returned.
 	unproven bool
+	endTxns  uint64
 
 	// out are records that have not been handed over, sent counts those that
 	// have.

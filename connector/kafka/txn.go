@@ -60,15 +60,17 @@ func (p *producer) begin() error {
 
 // commit commits the transaction, whose records have all been acknowledged.
 // It calls again after retriable errors until deadline. Every error leaves the
-// outcome open. once says that one EndTxn was sent: none can still be under way.
+// outcome open. once says that one EndTxn was sent since the last commit: none
+// can still be under way.
 func (p *producer) commit(ctx context.Context, deadline time.Time, gone <-chan struct{}) (once bool, err error) {
-	before := p.client.EndTxns()
 	for {
 		call, cancel := context.WithDeadline(ctx, earlier(deadline, time.Now().Add(slice)))
 		err := p.k.CommitTransaction(call)
 		cancel()
 		if err == nil {
-			return p.client.EndTxns() == before+1, nil
+			before := p.endTxns
+			p.endTxns = p.client.EndTxns()
+			return p.endTxns == before+1, nil
 		}
 		select {
 		case <-gone:
