@@ -38,14 +38,8 @@ func (l latencyRow) row() []string {
 	return append(row, fmt.Sprintf("%.0f", l.Micros))
 }
 
-// warmUp is how long the broker is warmed up.
-const warmUp = 20 * time.Second
-
 // latency measures each rate with each program, in turns.
 func (t *track) latency(ctx context.Context, rates []int, each time.Duration) ([]latencyRow, error) {
-	if err := t.warm(ctx); err != nil {
-		return nil, err
-	}
 	var rows []latencyRow
 	for _, rate := range rates {
 		for _, w := range t.quickWays() {
@@ -59,16 +53,6 @@ func (t *track) latency(ctx context.Context, rates []int, each time.Duration) ([
 		}
 	}
 	return rows, nil
-}
-
-// warm lets the broker work for a while: whoever came first would measure its
-// compiler, too.
-func (t *track) warm(ctx context.Context) error {
-	say("warming up for %s", warmUp)
-	if _, err := t.paced(ctx, t.quickWays()[0], 1000, warmUp); err != nil {
-		return fmt.Errorf("warm up: %w", err)
-	}
-	return nil
 }
 
 // quickWays are set for latency, not for throughput.

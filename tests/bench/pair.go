@@ -25,9 +25,6 @@ func (t *track) pair(ctx context.Context) ([]latencyRow, error) {
 	if err := fill(ctx, t.database, bulk); err != nil {
 		return nil, err
 	}
-	if err := t.warm(ctx); err != nil {
-		return nil, err
-	}
 	var rows []latencyRow
 	for _, w := range []way{
 		{name: "Millrace, a connector alone", start: t.millrace(nil, avroTo(t.registry.URL))},

@@ -55,7 +55,7 @@ func openTrack(ctx context.Context, t *track, heap string) error {
 		return err
 	}
 	t.closers = append(t.closers, func() { _ = t.worker.Close() })
-	return nil
+	return t.warm(ctx)
 }
 
 func (t *track) close() {
