@@ -112,16 +112,17 @@ func (l *live) column(sql string) []string {
 
 // charset compares every code of one character set.
 func (l *live) charset(name string) {
+	longest := 1
+	if multiByte[name] != nil {
+		longest = 4
+	}
 	// A code that the server keeps and turns into one character is valid.
-	rows := l.column(fmt.Sprintf("SELECT CONCAT_WS(' ', HEX(c), COALESCE(HEX(CONVERT(c USING %[1]s)), '-'), COALESCE(HEX(CONVERT(CONVERT(c USING %[1]s) USING utf8mb4)), '-')) FROM %[2]s.codes", name, l.schema))
+	rows := l.column(fmt.Sprintf("SELECT CONCAT_WS(' ', HEX(c), COALESCE(HEX(CONVERT(c USING %[1]s)), '-'), COALESCE(HEX(CONVERT(CONVERT(c USING %[1]s) USING utf8mb4)), '-')) FROM %[2]s.codes WHERE LENGTH(c) <= %[3]d", name, l.schema, longest))
 	want := map[string]string{}
 	for _, row := range rows {
 		part := strings.Split(row+"  ", " ")
 		raw, _ := hex.DecodeString(part[0])
 		char, _ := hex.DecodeString(part[2])
-		if len(raw) > 1 && multiByte[name] == nil {
-			continue
-		}
 		r, size := utf8.DecodeRune(char)
 		if part[1] == part[0] && size == len(char) && size > 0 && r != utf8.RuneError && (r != '?' || string(raw) == "?") {
 			want[string(raw)] = string(char)
