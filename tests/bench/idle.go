@@ -26,10 +26,18 @@ const (
 	idleSettle = 5 * time.Second
 )
 
+// idleWays are those of the latencies, and what Debezium is when nobody asked it
+// to be quick.
+func (t *track) idleWays() []way {
+	ways := t.quickWays()
+	ways[len(ways)-1].name += ", asked every millisecond as for its latencies"
+	return append(ways, way{name: "Debezium, exactly once, asked every 500 ms as by default", start: t.debeziumNow("500")})
+}
+
 // idle starts each program on a table into which nobody writes.
 func (t *track) idle(ctx context.Context) ([]idleRow, error) {
 	var rows []idleRow
-	for _, w := range t.quickWays() {
+	for _, w := range t.idleWays() {
 		topic, err := t.topic(ctx, 6)
 		if err != nil {
 			return rows, err
