@@ -140,7 +140,9 @@ func configure(dir string, d *services.Database, b *binlog, connector, worker ma
 	}
 	maps.Copy(settings, connector)
 	maps.DeleteFunc(settings, func(_, value string) bool { return value == "" })
-	name := cmp.Or(settings["name"], b.table)
+	// The same for every log: the server takes a while to see that a connector has
+	// gone, and only one of its own name is let in before that.
+	name := cmp.Or(settings["name"], "bench")
 	config, err := json.Marshal(map[string]any{"name": name, "config": settings})
 	if err != nil {
 		return fmt.Errorf("write the configuration: %w", err)
