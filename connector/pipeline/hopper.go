@@ -38,7 +38,7 @@ func DefaultLimits() Limits {
 	return Limits{
 		Records:  10_000,
 		Bytes:    MemoryDefault.Batch(),
-		Each:     32,
+		Each:     16,
 		Interval: 100 * time.Millisecond,
 		Fresh:    2 * time.Second,
 		Quiet:    time.Millisecond,
