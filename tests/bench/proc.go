@@ -4,16 +4,48 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
 )
 
 // cpuOf returns the CPU time that a process has used, in ticks of 10 ms.
+func cpuOf(pid int) (time.Duration, error) { return cpuIn(fmt.Sprintf("/proc/%d", pid)) }
+
+// compiling returns the CPU time that a virtual machine's compilers have used.
+func compiling(pid int) (total time.Duration, err error) {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", pid))
+	if err != nil {
+		return 0, err
+	}
+	found := false
+	for _, thread := range threads {
+		name, err := os.ReadFile(filepath.Join(thread, "comm"))
+		if err != nil || !strings.Contains(string(name), "CompilerThre") {
+			continue // threads come and go
+		}
+		used, err := cpuIn(thread)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		} else if err != nil {
+			return 0, err
+		}
+		found = true
+		total += used
+	}
+	if !found {
+		return 0, errors.New("look for the broker's compilers: there is no thread of that name")
+	}
+	return total, nil
+}
+
+// cpuIn reads the CPU time of the process or thread of a folder in /proc.
 // proc_pid_stat(5): utime and stime are the fields 14 and 15.
-func cpuOf(pid int) (time.Duration, error) {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+func cpuIn(dir string) (time.Duration, error) {
+	stat, err := os.ReadFile(filepath.Join(dir, "stat"))
 	if err != nil {
 		return 0, fmt.Errorf("read what a process used: %w", err)
 	}

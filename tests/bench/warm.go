@@ -3,11 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
@@ -101,35 +97,4 @@ func transact(ctx context.Context, p *kafka.Producer, topic string, n int) error
 		}
 	}
 	return p.CommitTransaction(ctx)
-}
-
-// compiling returns what a virtual machine's compilers have used. schedstat's
-// first field is a thread's time on a processor, in ns (Documentation/scheduler/
-// sched-stats.rst).
-func compiling(pid int) (total time.Duration, err error) {
-	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", pid))
-	if err != nil {
-		return 0, err
-	}
-	found := false
-	for _, thread := range threads {
-		name, err := os.ReadFile(filepath.Join(thread, "comm"))
-		if err != nil || !strings.Contains(string(name), "CompilerThre") {
-			continue // threads come and go
-		}
-		stat, err := os.ReadFile(filepath.Join(thread, "schedstat"))
-		if err != nil {
-			continue
-		}
-		var ns int64
-		if _, err := fmt.Sscan(string(stat), &ns); err != nil {
-			return 0, fmt.Errorf("read what a compiler used: %w", err)
-		}
-		found = true
-		total += time.Duration(ns)
-	}
-	if !found {
-		return 0, errors.New("look for the broker's compilers: there is no thread of that name")
-	}
-	return total, nil
 }
