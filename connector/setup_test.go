@@ -14,8 +14,8 @@ func TestMemoryIsShared(t *testing.T) {
 		settings             map[string]string
 		buffer, batch, queue int
 	}{
-		{"as it comes", nil, 160 << 20 / 6, 160 << 20 / 12, 160 << 20 / 3},
-		{"a small machine", map[string]string{"millrace.memory.max.bytes": "50331648"}, 8 << 20, 4 << 20, 16 << 20},
+		{"as it comes", nil, 160 << 20 / 6, 160 << 20 / 16, 160 << 20 / 3},
+		{"a small machine", map[string]string{"millrace.memory.max.bytes": "50331648"}, 8 << 20, 3 << 20, 16 << 20},
 		{"parts of their own", map[string]string{"millrace.memory.max.bytes": "50331648", "millrace.buffer.max.bytes": "1048576", "millrace.batch.max.bytes": "2097152"}, 1 << 20, 2 << 20, 16 << 20},
 	} {
 		t.Run(c.name, func(t *testing.T) {
